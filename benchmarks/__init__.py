@@ -1,0 +1,1 @@
+"""Programs that measure, and the records that they leave in `results/`."""

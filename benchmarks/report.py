@@ -1,0 +1,45 @@
+"""Make docs/results.md from the records.
+
+python -m benchmarks.report
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
+_HEAD = """# Results
+
+Made by `make results` from the records in `benchmarks/results/`; do not edit. Each record keeps the
+command that measures it again, the machine, the date and the commit (with `+`: and changes since).
+"""
+
+
+def main() -> None:
+    """Write the document."""
+    DOCUMENT.write_text(render(sorted(RESULTS.glob("*.json"))))
+
+
+def render(records: list[Path]) -> str:
+    """Return the document for records, one section each, in the order of their names."""
+    sections = ["\n".join(_section(json.loads(path.read_text()))) for path in records]
+    return "\n".join([_HEAD, *sections])
+
+
+def _section(record: dict[str, Any]) -> Iterator[str]:
+    machine = record["machine"]
+    yield f"## {record['title']}\n"
+    yield f"{record['meaning']}\n"
+    yield "| what | value |"
+    yield "|---|---|"
+    for value in record["values"]:
+        yield f"| {value['what']} | {value['value']:g} {value['unit']} |"
+    yield f"\n`{record['command']}` on {machine['cpu']}, {machine['cores']} cores, "
+    yield f"Python {machine['python']}, {record['date']}, commit {record['commit']}.\n"
+
+
+if __name__ == "__main__":
+    main()

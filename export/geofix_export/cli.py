@@ -1,0 +1,78 @@
+"""The command `geofix-export`: each subcommand is a thin call of a public function."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import geofix
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run_command(arguments)
+    except (ValueError, OSError, geofix.GeofixError) as e:
+        print(f"geofix-export: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="geofix-export", description="Export encoders and build region packs."
+    )
+    parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    text = "Export the query encoder of a finished run to ONNX."
+    encoder = commands.add_parser("encoder", help=text, description=text)
+    encoder.add_argument("run", type=Path, metavar="RUN", help="a finished run folder")
+    encoder.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    encoder.set_defaults(run_command=_encoder)
+    text = "Build a region pack from cell codes and encoders."
+    pack = commands.add_parser("pack", help=text, description=text)
+    pack.add_argument("codes", type=Path, metavar="CODES", help="codes.safetensors")
+    pack.add_argument("--encoder", type=Path, nargs="+", default=[], metavar="DIR")
+    pack.add_argument("--queries", type=Path, metavar="FILE", help="queries.safetensors")
+    pack.add_argument("--index", choices=("usearch", "scan"), default="usearch")
+    pack.add_argument("--pack-id", default="", help="stays with the region (the file's name)")
+    pack.add_argument("--title", default="", help="of the region")
+    pack.add_argument("--attribution", default="", help="of the imagery")
+    pack.add_argument("--license", default="", help="of the imagery")
+    pack.add_argument("--pack-version", type=int, default=1, help="grows with each release (1)")
+    pack.add_argument("-o", "--output", type=Path, required=True, metavar="PACK")
+    pack.set_defaults(run_command=_pack)
+    return parser
+
+
+def _encoder(arguments: argparse.Namespace) -> None:
+    from geofix_export.encoder import export_encoder
+    from geofix_train.artifact import write_artifact
+
+    artifact = export_encoder(arguments.run)
+    write_artifact(artifact, arguments.output)
+    print(f"{arguments.output}: {artifact.filename}, {len(artifact.data) / 1e6:.2f} MB")
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    from geofix_export.build import build_pack
+    from geofix_train.artifact import read_artifact
+    from geofix_train.cell_codes import read_cell_codes, read_queries
+
+    codes = read_cell_codes(arguments.codes)
+    build_pack(
+        arguments.output,
+        cells=codes.cells,
+        cell_codes=codes.cell_codes,
+        encoders=[read_artifact(folder) for folder in arguments.encoder],
+        queries=read_queries(arguments.queries) if arguments.queries else None,
+        index=arguments.index,
+        pack_id=arguments.pack_id,
+        title=arguments.title,
+        attribution=arguments.attribution,
+        license=arguments.license,
+        pack_version=arguments.pack_version,
+        provenance={**codes.provenance, "kappa": codes.kappa},
+    )
+    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")

@@ -1,0 +1,97 @@
+"""Export the query encoder of a run to ONNX, and refuse to where it does not equal the original."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from geofix.backends.onnx import OnnxEncoder
+from geofix_train.artifact import EncoderArtifact
+from geofix_train.checkpoint import load_finished
+from geofix_train.config import FitConfig
+from geofix_train.fit import Model, input_spec
+
+OPSET = 18
+MIN_COSINE = 0.9999  # fp32 runs the same arithmetic in another order
+
+
+class ParityError(ValueError):
+    """An exported encoder that does not equal the trained one."""
+
+
+def export_encoder(run: Path) -> EncoderArtifact:
+    """Return the ground encoder of a finished run as ONNX, fp32, normalization inside.
+
+    Raises:
+        CheckpointError: the run is not finished.
+        ParityError: ONNX Runtime does not reproduce the trained encoder's embeddings.
+    """
+    config = FitConfig.from_json((run / "config.json").read_text())
+    weights, prototype_cells = load_finished(run)
+    model = Model(config, len(prototype_cells))
+    model.load_state_dict(weights)
+    encoder = model.ground.eval()
+    spec = input_spec(config)
+    size = (2, spec.height, spec.width, 3)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
+    data = _to_onnx(encoder, images, spec.input_name, spec.output_name)
+    artifact = EncoderArtifact(
+        target="onnx",
+        precision="fp32",
+        filename="encoder.onnx",
+        data=data,
+        dim=config.model.dim,
+        input_spec=spec,
+        provenance={"opset": OPSET, "torch": torch.__version__},
+    )
+    _check_parity(encoder, artifact, images)
+    return artifact
+
+
+def _to_onnx(encoder: nn.Module, images: torch.Tensor, input_name: str, output_name: str) -> bytes:
+    with _quiet():
+        program = torch.onnx.export(
+            encoder,
+            (images,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    if program is None:
+        raise ParityError("the exporter gave no program")
+    return bytes(program.model_proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's talk about absent torchvision and its own deprecations off the screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_parity(encoder: nn.Module, artifact: EncoderArtifact, images: torch.Tensor) -> None:
+    with torch.no_grad():
+        wanted = encoder(images).numpy()
+    got = OnnxEncoder(artifact.data, artifact.input_spec).encode(images.numpy())
+    cosine = float((wanted * got).sum(axis=1).min())
+    if not cosine >= MIN_COSINE:
+        raise ParityError(
+            f"the ONNX encoder's embeddings have cosine {cosine:.6f} with the trained encoder's, "
+            f"want at least {MIN_COSINE}"
+        )

@@ -1,0 +1,365 @@
+"""S2 cells in NumPy: from positions to ids and back, families, neighbours, interpolation weights.
+
+Ids are uint64 as in S2 (face, Hilbert curve, quadratic projection); 0 is never a cell. Positions
+are WGS84 degrees, latitude first. Everything takes arrays of any shape and gives arrays of the
+same shape, except where a function says that it takes one cell.
+
+The geometry follows S2 (s2geometry.io): https://s2geometry.io/devguide/s2cell_hierarchy
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix_index.sphere import EARTH_RADIUS_M
+
+MAX_LEVEL = 30
+
+Cells = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_SWAP, _INVERT = 1, 2
+_CHUNK_BITS = 4  # bits of i and of j that one look-up turns into Hilbert order
+_MAX_SIZE = 1 << MAX_LEVEL
+_JUST_OUTSIDE = 1 + 2.0**-52  # of a cube face, whose u and v end at 1: the next float64
+_ONE = np.uint64(1)
+
+
+def cell_from_latlon(lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike, *, level: int) -> Cells:
+    """Return the cells of `level` that contain the positions.
+
+    Raises:
+        ValueError: a latitude beyond 90 degrees, a longitude beyond 180, a value that is not
+            finite (the message names the first), or a level that is none.
+    """
+    _check_level(level)
+    face, u, v = _face_uv(*_xyz(*_checked(lat_deg, lon_deg)))
+    i, j = (_ij_from_st(_st_from_uv(t)) for t in (u, v))
+    return _cell_from_face_ij(face, i, j, level)
+
+
+def latlon_from_cell(cells: npt.ArrayLike) -> Floats:
+    """Return the centres, (..., 2) degrees."""
+    ids = _checked_cells(cells)
+    face, i, j = _face_ij(ids)
+    size = _size(ids)
+    # The centre of a cell in units of half a leaf; exact in float64.
+    s, t = ((2 * (k & -size) + size) / (2 * _MAX_SIZE) for k in (i, j))
+    return _latlon(*_xyz_from_face_uv(face, _uv_from_st(s), _uv_from_st(t)))
+
+
+def vertices(cells: npt.ArrayLike) -> Floats:
+    """Return the four corners in counter-clockwise order, (..., 4, 2) degrees."""
+    ids = _checked_cells(cells)
+    face, i, j = _face_ij(ids)
+    size = _size(ids)
+    corners = []
+    for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1)):
+        s, t = (((k & -size) + d * size) / _MAX_SIZE for k, d in ((i, di), (j, dj)))
+        corners.append(_latlon(*_xyz_from_face_uv(face, _uv_from_st(s), _uv_from_st(t))))
+    return np.stack(corners, axis=-2)
+
+
+def level_of(cells: npt.ArrayLike) -> Ints:
+    """Return the level of each cell."""
+    ids = _checked_cells(cells)
+    _, exponent = np.frexp(_lowest_bit(ids).astype(np.float64))  # exact for a power of two
+    return MAX_LEVEL - (exponent.astype(np.int64) - 1) // 2
+
+
+def parent(cells: npt.ArrayLike, *, level: int) -> Cells:
+    """Return the ancestors at `level`; raise ValueError where a cell is coarser than that."""
+    _check_level(level)
+    ids = _checked_cells(cells)
+    bit = _bit_of_level(level)
+    if (_lowest_bit(ids) > bit).any():
+        worst = int(level_of(ids).min())
+        raise ValueError(f"a cell of level {worst} has no parent at level {level}")
+    return np.asarray((ids & ~(bit - _ONE) & ~bit) | bit)
+
+
+def leaf_range(cells: npt.ArrayLike) -> tuple[Cells, Cells]:
+    """Return the first and the last leaf inside each cell, both inclusive."""
+    ids = _checked_cells(cells)
+    reach = _lowest_bit(ids) - _ONE
+    return ids - reach, ids + reach
+
+
+def descendant_range(cells: npt.ArrayLike, *, level: int) -> tuple[Cells, Cells]:
+    """Return the first and the last descendant at `level` of each cell, both inclusive."""
+    _check_level(level)
+    ids = _checked_cells(cells)
+    bit = _bit_of_level(level)
+    if (_lowest_bit(ids) < bit).any():
+        raise ValueError(f"a cell finer than level {level} has no descendants there")
+    reach = _lowest_bit(ids) - bit
+    return ids - reach, ids + reach
+
+
+def descendants(cells: npt.ArrayLike, *, level: int) -> Cells:
+    """Return all descendants at `level`, sorted, one flat array; cells must not overlap."""
+    first, last = descendant_range(np.sort(np.ravel(np.asarray(cells, np.uint64))), level=level)
+    step = _bit_of_level(level) << _ONE
+    counts = ((last - first) // step + _ONE).astype(np.int64)
+    start = np.repeat(first, counts)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.asarray(start + number.astype(np.uint64) * step)
+
+
+def token_from_cell(cell: int) -> str:
+    """Return S2's short text form of one cell: hexadecimal without trailing zeros."""
+    return f"{int(_checked_cells(cell)):016x}".rstrip("0")
+
+
+def cell_from_token(token: str) -> int:
+    """Return the cell of a token; raise ValueError where it is none."""
+    digits = token.ljust(16, "0")
+    if not token or len(digits) != 16 or any(c not in "0123456789abcdef" for c in digits):
+        raise ValueError(f"cell token is {token!r}, want 1 to 16 hexadecimal digits, lower case")
+    return int(_checked_cells(int(digits, 16)))
+
+
+def neighbours(cells: npt.ArrayLike) -> Cells:
+    """Return the cells around each cell at its own level, (..., 8).
+
+    In the order of (i, j) offsets (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0),
+    (1, 1) on the cell's face. At a corner of the cube, where three faces meet, one is 0.
+    """
+    ids = _checked_cells(cells)
+    face, i, j = _face_ij(ids)
+    size = _size(ids)
+    around = [(di, dj) for di in (-1, 0, 1) for dj in (-1, 0, 1) if (di, dj) != (0, 0)]
+    found = []
+    for di, dj in around:
+        leaf = _leaf_wrapped(face, (i & -size) + di * size, (j & -size) + dj * size, size)
+        bit = _lowest_bit(ids)
+        found.append(np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit))
+    return np.stack(found, axis=-1)
+
+
+def mean_edge_m(level: int) -> float:
+    """Return the edge of a square of a level's mean cell area: 281 m at 15, 141 m at 16."""
+    _check_level(level)
+    return EARTH_RADIUS_M * math.sqrt(4 * math.pi / 6) / float(2**level)
+
+
+def bilinear_cells(
+    lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike, *, level: int
+) -> tuple[Cells, Floats]:
+    """Return the 2 x 2 cells whose centres surround each position, and their bilinear weights.
+
+    Taken in the continuous (i, j) coordinates of the position's cube face. Beyond an edge of the
+    face the neighbouring face's cell stands in. At a corner of the cube there is no fourth cell:
+    it is 0 with weight 0, and the rest is renormalized.
+
+    Returns:
+        Cells (..., 4) and weights (..., 4), which sum to 1.
+    """
+    _check_level(level)
+    face, u, v = _face_uv(*_xyz(*_checked(lat_deg, lon_deg)))
+    size = 1 << (MAX_LEVEL - level)
+    x, y = (_st_from_uv(t) * (1 << level) - 0.5 for t in (u, v))
+    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    right, up = x - column, y - row
+    cells, weights = [], []
+    for di, dj in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        leaf = _leaf_wrapped(face, (column + di) * size, (row + dj) * size, size)
+        bit = _bit_of_level(level)
+        cells.append(np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit))
+        weight = (right if di else 1 - right) * (up if dj else 1 - up)
+        weights.append(np.where(leaf == 0, 0.0, weight))
+    stacked = np.stack(weights, axis=-1)
+    return np.stack(cells, axis=-1), stacked / stacked.sum(axis=-1, keepdims=True)
+
+
+def _check_level(level: int) -> None:
+    if not 0 <= level <= MAX_LEVEL:
+        raise ValueError(f"level is {level}, want 0 to {MAX_LEVEL}")
+
+
+def _checked(lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike) -> tuple[Floats, Floats]:
+    lat, lon = np.broadcast_arrays(np.asarray(lat_deg, float), np.asarray(lon_deg, float))
+    good = (np.abs(lat) <= 90) & (np.abs(lon) <= 180)  # False for NaN, too
+    if not good.all():
+        first = int(np.flatnonzero(~good.ravel())[0])
+        raise ValueError(
+            f"position {first} is lat {lat.ravel()[first]}, lon {lon.ravel()[first]}: "
+            "want degrees, lat -90 to 90, lon -180 to 180"
+        )
+    return lat, lon
+
+
+def _checked_cells(cells: npt.ArrayLike) -> Cells:
+    ids = np.asarray(cells, np.uint64)
+    bit = _lowest_bit(ids)
+    is_cell = (ids >> np.uint64(61) < 6) & ((bit & np.uint64(0x1555555555555555)) != 0)
+    if not is_cell.all():
+        first = int(np.flatnonzero(~is_cell.ravel())[0])
+        raise ValueError(f"cell {first} is {int(ids.ravel()[first]):#x}, which is no S2 cell id")
+    return ids
+
+
+def _lowest_bit(ids: Cells) -> Cells:
+    return np.asarray(ids & np.add(~ids, _ONE))  # "+" would warn where the only id is 0
+
+
+def _bit_of_level(level: int) -> np.uint64:
+    return np.uint64(1 << (2 * (MAX_LEVEL - level)))
+
+
+def _size(ids: Cells) -> Ints:
+    """Return the edge of cells, in leaves."""
+    return np.asarray(np.int64(1) << (MAX_LEVEL - level_of(ids)))
+
+
+def _xyz(lat_deg: Floats, lon_deg: Floats) -> tuple[Floats, Floats, Floats]:
+    lat, lon = np.radians(lat_deg), np.radians(lon_deg)
+    cos_lat = np.cos(lat)
+    return np.cos(lon) * cos_lat, np.sin(lon) * cos_lat, np.sin(lat)
+
+
+def _latlon(x: Floats, y: Floats, z: Floats) -> Floats:
+    lat, lon = np.arctan2(z, np.sqrt(x * x + y * y)), np.arctan2(y, x)
+    return np.asarray(np.degrees(np.stack([lat, lon], axis=-1)))
+
+
+def _face_uv(x: Floats, y: Floats, z: Floats) -> tuple[Ints, Floats, Floats]:
+    """Project points to the cube: the face, and u and v from -1 to 1 on it."""
+    xyz = np.stack([x, y, z])
+    axis = _main_axis(xyz)
+    main = np.choose(axis, xyz)
+    face = axis + 3 * (main < 0)
+    u = np.choose(face, [y, -x, -x, z, z, -y]) / main
+    v = np.choose(face, [z, z, -y, y, -x, -x]) / main
+    return face, u, v
+
+
+def _main_axis(xyz: Floats) -> Ints:
+    """Return the axis of the largest component; among equals S2 prefers z to y to x."""
+    a, b, c = np.abs(xyz)
+    return np.where(a > b, np.where(a > c, 0, 2), np.where(b > c, 1, 2)).astype(np.int64)
+
+
+def _xyz_from_face_uv(face: Ints, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:
+    one = np.ones_like(u)
+    return (
+        np.choose(face, [one, -u, -u, -one, v, v]),
+        np.choose(face, [u, one, -v, -v, -one, u]),
+        np.choose(face, [v, v, one, -u, -u, -one]),
+    )
+
+
+def _st_from_uv(u: Floats) -> Floats:
+    """S2's quadratic projection, which makes cells of one level nearly equal in area."""
+    root = 0.5 * np.sqrt(1 + 3 * np.abs(u))
+    return np.asarray(np.where(u >= 0, root, 1 - root))
+
+
+def _uv_from_st(s: Floats) -> Floats:
+    return np.asarray(np.where(s >= 0.5, (4 * s * s - 1) / 3, (1 - 4 * (1 - s) * (1 - s)) / 3))
+
+
+def _ij_from_st(s: Floats) -> Ints:
+    return np.clip(np.floor(_MAX_SIZE * s), 0, _MAX_SIZE - 1).astype(np.int64)
+
+
+def _tables() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the look-up tables between 4 + 4 bits of (i, j) and 8 bits of Hilbert position.
+
+    An index holds the bits above the curve's orientation (2 bits), as in S2.
+    """
+    quarter_ij = ((0, 1, 3, 2), (0, 2, 3, 1), (3, 2, 0, 1), (3, 1, 0, 2))
+    turn = (_SWAP, 0, 0, _INVERT | _SWAP)
+    position = np.zeros(1 << (2 * _CHUNK_BITS + 2), np.uint64)
+    ij = np.zeros_like(position)
+
+    def visit(depth: int, i: int, j: int, start: int, pos: int, orientation: int) -> None:
+        if depth == _CHUNK_BITS:
+            key = (i << _CHUNK_BITS) + j
+            position[(key << 2) + start] = (pos << 2) + orientation
+            ij[(pos << 2) + start] = (key << 2) + orientation
+            return
+        for quarter in range(4):
+            where = quarter_ij[orientation][quarter]
+            visit(
+                depth + 1,
+                (i << 1) + (where >> 1),
+                (j << 1) + (where & 1),
+                start,
+                (pos << 2) + quarter,
+                orientation ^ turn[quarter],
+            )
+
+    for start in (0, _SWAP, _INVERT, _SWAP | _INVERT):
+        visit(0, 0, 0, start, 0, start)
+    return position, ij
+
+
+_POSITION, _IJ = _tables()
+
+
+def _cell_from_face_ij(face: Ints, i: Ints, j: Ints, level: int) -> Cells:
+    """Return the ancestors at `level` of leaves (i, j)."""
+    i, j = i.astype(np.uint64), j.astype(np.uint64)
+    state = (face & _SWAP).astype(np.uint64)
+    ids = face.astype(np.uint64) << np.uint64(60)
+    mask = np.uint64((1 << _CHUNK_BITS) - 1)
+    needed = 1 + (max(level, 2) - 2 + 3) // _CHUNK_BITS  # the highest chunk holds 2 levels
+    for chunk in range(7, 7 - needed, -1):
+        shift = np.uint64(chunk * _CHUNK_BITS)
+        key = state + (((i >> shift) & mask) << np.uint64(_CHUNK_BITS + 2))
+        found = _POSITION[key + (((j >> shift) & mask) << np.uint64(2))]
+        ids |= (found >> np.uint64(2)) << np.uint64(2 * chunk * _CHUNK_BITS)
+        state = found & np.uint64(_SWAP | _INVERT)
+    bit = _bit_of_level(level)
+    leaves = (ids << _ONE) | _ONE
+    return np.asarray((leaves & ~(bit - _ONE) & ~bit) | bit)
+
+
+def _face_ij(ids: Cells) -> tuple[Ints, Ints, Ints]:
+    """Return the face and a leaf (i, j) inside each cell."""
+    face = (ids >> np.uint64(61)).astype(np.int64)
+    i, j = np.zeros_like(ids), np.zeros_like(ids)
+    state = (face & _SWAP).astype(np.uint64)
+    mask = np.uint64((1 << _CHUNK_BITS) - 1)
+    for chunk in range(7, -1, -1):
+        bits = 2 if chunk == 7 else _CHUNK_BITS
+        take = np.uint64((1 << (2 * bits)) - 1)
+        part = (ids >> np.uint64(2 * chunk * _CHUNK_BITS + 1)) & take
+        found = _IJ[state + (part << np.uint64(2))]
+        shift = np.uint64(chunk * _CHUNK_BITS)
+        i += (found >> np.uint64(_CHUNK_BITS + 2)) << shift
+        j += ((found >> np.uint64(2)) & mask) << shift
+        state = found & np.uint64(_SWAP | _INVERT)
+    return face, i.astype(np.int64), j.astype(np.int64)
+
+
+def _leaf_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
+    """Return a leaf in the cell of `size` leaves at (i, j), which may lie beyond the face's edge.
+
+    Returns 0 where the cell would lie beyond a corner of the cube.
+    """
+    out_i, out_j = (i < 0) | (i >= _MAX_SIZE), (j < 0) | (j >= _MAX_SIZE)
+    # Just outside the edge, in the middle of the cell along it (as S2 does it, on the plane that
+    # continues the face); there the projection to the neighbouring face keeps the position. Half a
+    # leaf outside would be too far: near a corner of the cube it shifts cells of level 29 and 30.
+    a, b = (
+        np.where(out, np.clip(k, -1, _MAX_SIZE), k + np.asarray(size) // 2)
+        for k, out in ((i, out_i), (j, out_j))
+    )
+    u, v = (
+        np.clip((2 * k + 1 - _MAX_SIZE) / _MAX_SIZE, -_JUST_OUTSIDE, _JUST_OUTSIDE) for k in (a, b)
+    )
+    other, u, v = _face_uv(*_xyz_from_face_uv(face, u, v))
+    wrapped = [_ij_from_st(0.5 * (t + 1)) for t in (u, v)]
+    outside = out_i | out_j
+    leaf = _cell_from_face_ij(
+        np.where(outside, other, face),
+        np.where(outside, wrapped[0], np.clip(a, 0, _MAX_SIZE - 1)),
+        np.where(outside, wrapped[1], np.clip(b, 0, _MAX_SIZE - 1)),
+        MAX_LEVEL,
+    )
+    return np.where(out_i & out_j, np.uint64(0), leaf)

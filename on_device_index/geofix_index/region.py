@@ -1,0 +1,111 @@
+"""Parts of the globe that a search is restricted to.
+
+A region answers two questions about cells, both for whole arrays: `admits`, whether a cell belongs
+to it, and `touches`, whether a cell could contain cells that do. `touches` may say yes too often,
+never no too often, so an index can pass over most of its cells without a look at each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix_index import cells as s2
+from geofix_index.sphere import EARTH_RADIUS_M, great_circle_m
+
+# Half the longest diagonal of a cell of level 0, in radians, for S2's quadratic projection
+# (kMaxDiag in s2metrics.cc), and 2 % more, since a cell's centre is not the middle of its diagonal.
+_REACH_RAD = 2.438654594434021453 / 2 * 1.02
+_ROUNDING_M = 1.0  # more than great_circle_m is off by between antipodes
+
+Cells = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Region(Protocol):
+    """A part of the globe."""
+
+    def admits(self, cells: Cells) -> Mask:
+        """Return which cells belong to the region."""
+
+    def touches(self, cells: Cells) -> Mask:
+        """Return which cells could contain cells of the region, or belong to it themselves."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Cells whose centre lies within `radius_m` of a position."""
+
+    lat: float
+    lon: float
+    radius_m: float
+
+    def admits(self, cells: Cells) -> Mask:
+        """Return which cells have their centre inside."""
+        return np.asarray(self._distance_m(cells) <= self.radius_m)
+
+    def touches(self, cells: Cells) -> Mask:
+        """Return which cells come near enough."""
+        return np.asarray(self._distance_m(cells) <= self.radius_m + _reach_m(cells) + _ROUNDING_M)
+
+    def _distance_m(self, cells: Cells) -> npt.NDArray[np.float64]:
+        centre = s2.latlon_from_cell(cells)
+        return great_circle_m(self.lat, self.lon, centre[..., 0], centre[..., 1])
+
+
+@dataclass(frozen=True)
+class Box:
+    """Cells whose centre lies in a box of degrees; `west > east` crosses the antimeridian."""
+
+    south: float
+    west: float
+    north: float
+    east: float
+
+    def admits(self, cells: Cells) -> Mask:
+        """Return which cells have their centre inside."""
+        return self._within(cells, np.zeros(np.shape(cells)))
+
+    def touches(self, cells: Cells) -> Mask:
+        """Return which cells come near enough."""
+        return self._within(cells, np.degrees(_reach_m(cells) / EARTH_RADIUS_M))
+
+    def _within(self, cells: Cells, margin_deg: npt.NDArray[np.float64]) -> Mask:
+        lat, lon = np.moveaxis(s2.latlon_from_cell(cells), -1, 0)
+        in_lat = (lat >= self.south - margin_deg) & (lat <= self.north + margin_deg)
+        # The same arc spans more degrees of longitude towards a pole, and all of them at it.
+        highest = np.minimum(np.abs(lat) + margin_deg, 90.0)
+        shrink = np.maximum(np.cos(np.radians(highest)), 1e-9)
+        margin_lon = np.where(margin_deg > 0, margin_deg / shrink, 0.0)
+        width = self.east - self.west + (360.0 if self.west > self.east else 0.0)
+        past_west = (lon - self.west + margin_lon) % 360.0
+        in_lon = (past_west <= width + 2 * margin_lon) | (width + 2 * margin_lon >= 360.0)
+        return np.asarray(in_lat & in_lon)
+
+
+class CellUnion:
+    """Cells that overlap any of the given cells, coarser or finer than they are."""
+
+    def __init__(self, cells: npt.ArrayLike | Sequence[int]) -> None:
+        first, last = s2.leaf_range(np.unique(np.asarray(cells, np.uint64)))
+        order = np.argsort(first)
+        self._first, self._last = first[order], np.maximum.accumulate(last[order])
+
+    def admits(self, cells: Cells) -> Mask:
+        """Return which cells overlap the union."""
+        first, last = s2.leaf_range(cells)
+        before = np.searchsorted(self._first, last, side="right")  # pieces that start by its end
+        if len(self._first) == 0:
+            return np.zeros(np.shape(cells), bool)
+        return np.asarray((before > 0) & (self._last[np.maximum(before, 1) - 1] >= first))
+
+    def touches(self, cells: Cells) -> Mask:
+        """Return which cells overlap the union."""
+        return self.admits(cells)
+
+
+def _reach_m(cells: Cells) -> npt.NDArray[np.float64]:
+    """Return how far from its centre a cell may extend."""
+    return np.asarray(EARTH_RADIUS_M * _REACH_RAD / 2.0 ** s2.level_of(cells))

@@ -1,0 +1,277 @@
+"""A shard: the compressed cells of one S2 parent, sorted by cell id, in two files.
+
+* The cells file says which descendants of the parent are there, as offsets along the Hilbert curve.
+* The payload holds their pq codes in the same order: for kind "scan" nothing else; for kind
+  "usearch" it is a USearch index, whose file starts with the matrix of its vectors, so that the
+  same bytes serve the graph and the exact search of any run of cells.
+
+docs/shard_spec.md describes both. Bytes may come from anywhere, so everything that NumPy reads is
+checked here; a USearch payload must be checked by its hash before it comes here, since USearch
+itself crashes on damaged files.
+"""
+
+import struct
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix_index import cells as s2
+from geofix_index import kernel
+from geofix_index.errors import ShardFormatError
+from geofix_index.graph import Graph, build_graph
+from geofix_index.quantizer import ProductQuantizer
+
+KINDS = ("scan", "usearch")
+MAX_DEPTH = 16  # levels from parent to cells, so that an offset fits into 32 bits
+
+_MAGIC = b"GFXCELLS"
+_VERSION = 1
+_HEADER = struct.Struct("<8sIIQIIII")  # magic, version, kind, parent, level, cells, bytes, zero
+_MATRIX_AT = 8  # in a USearch file, after the numbers of rows and columns (u32 each)
+
+Cells = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+PQCodes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """The two files of a shard."""
+
+    kind: str
+    cells: bytes
+    payload: bytes
+
+
+def build_shard(
+    cells: Cells,
+    pq_codes: PQCodes,
+    quantizer: ProductQuantizer,
+    *,
+    parent: int,
+    kind: str = "usearch",
+) -> ShardFiles:
+    """Return the files of a shard; the same input gives the same bytes.
+
+    Args:
+        cells: (N,) ascending, of one level, descendants of `parent`.
+        pq_codes: (N, bytes) by `quantizer`.
+        quantizer: whose centroids the graph is built with.
+        parent: the S2 cell that holds them all.
+        kind: "usearch" or "scan".
+
+    Raises:
+        ValueError: arrays that do not fit together, cells that are not as described, or "usearch"
+            without the C kernel, which its graph is built with.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, want 'usearch' or 'scan'")
+    offsets, level = _offsets(cells, parent)
+    pq_codes = np.ascontiguousarray(pq_codes, np.uint8)
+    if pq_codes.shape != (len(cells), quantizer.bytes_per_cell):
+        raise ValueError(
+            f"pq_codes has shape {pq_codes.shape}, want ({len(cells)}, {quantizer.bytes_per_cell})"
+        )
+    header = _HEADER.pack(
+        _MAGIC, _VERSION, KINDS.index(kind), parent, level, *pq_codes.shape, 0
+    )  # fmt: skip
+    payload = pq_codes.tobytes() if kind == "scan" else build_graph(cells, pq_codes, quantizer)
+    return ShardFiles(kind, header + offsets.tobytes(), payload)
+
+
+class Shard:
+    """An opened shard. Its arrays are views of the bytes it was opened from."""
+
+    def __init__(
+        self,
+        *,
+        parent: int,
+        level: int,
+        offsets: npt.NDArray[np.unsignedinteger],
+        pq_codes: PQCodes,
+        bits: int,
+        graph: Graph | None,
+    ) -> None:
+        self.parent = parent
+        self.level = level
+        self.pq_codes = pq_codes  # (N, bytes)
+        self._offsets = offsets
+        self._bits = bits
+        self._graph = graph
+        self._lock = threading.Lock()
+        self._first = int(s2.descendant_range(parent, level=level)[0])
+        self._step = 2 << (2 * (s2.MAX_LEVEL - level))  # between ids of neighbours on the curve
+
+    @classmethod
+    def open(
+        cls,
+        cells: bytes | memoryview,
+        payload: bytes | memoryview,
+        quantizer: ProductQuantizer,
+        *,
+        use_kernel: bool = True,
+    ) -> "Shard":
+        """Open a shard in place; the bytes must stay as they are while it is used.
+
+        Args:
+            cells: the cells file.
+            payload: the other file.
+            quantizer: that made the pq codes.
+            use_kernel: False searches in NumPy, exhaustively.
+
+        Raises:
+            ShardFormatError: files that contradict themselves, each other, or the quantizer.
+        """
+        kind, parent, level, num_cells, num_bytes = _read_header(cells)
+        if num_bytes != quantizer.bytes_per_cell:
+            raise ShardFormatError(
+                f"a shard of {num_bytes} bytes a cell, the codebook has {quantizer.bytes_per_cell}"
+            )
+        offsets = _read_offsets(cells, num_cells, depth=level - int(s2.level_of(parent)))
+        pq_codes = _read_pq_codes(payload, kind, num_cells, num_bytes)
+        shard = cls(
+            parent=parent,
+            level=level,
+            offsets=offsets,
+            pq_codes=pq_codes,
+            bits=quantizer.bits,
+            graph=Graph.open(payload, num_bytes) if kind == "usearch" and use_kernel else None,
+        )
+        if shard._graph is not None:
+            shard._self_test(quantizer)
+        return shard
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether `search` can answer."""
+        return self._graph is not None
+
+    def cells(self, rows: Rows | slice = slice(None)) -> Cells:
+        """Return the cell ids of rows."""
+        offsets = self._offsets[rows].astype(np.uint64)
+        return np.asarray(offsets * np.uint64(self._step) + np.uint64(self._first))
+
+    def rows_inside(self, blocks: Cells) -> Rows:
+        """Return the rows whose cells lie in any of the blocks.
+
+        Args:
+            blocks: ascending descendants of the parent that do not overlap, none finer than the
+                shard's cells.
+        """
+        first, last = s2.descendant_range(blocks, level=self.level)
+        base, step = np.uint64(self._first), np.uint64(self._step)
+        begin = np.searchsorted(self._offsets, (first - base) // step, side="left")
+        end = np.searchsorted(self._offsets, (last - base) // step, side="right")
+        counts = end - begin
+        skipped = np.repeat(begin - (np.cumsum(counts) - counts), counts)
+        return np.asarray(skipped + np.arange(counts.sum()))
+
+    def scan(
+        self, table: npt.NDArray[np.float32], rows: Rows | None = None, *, use_kernel: bool = True
+    ) -> npt.NDArray[np.float32]:
+        """Return the exact scores of rows (all, where None) under a query's look-up table."""
+        pq_codes = self.pq_codes if rows is None else self.pq_codes[rows]
+        return kernel.scan(table, pq_codes, bits=self._bits, use_kernel=use_kernel)
+
+    def search(
+        self, table: npt.NDArray[np.float32], *, k: int, expansion: int
+    ) -> tuple[Cells, npt.NDArray[np.float32]]:
+        """Return up to `k` cells and their scores, best first, by the graph, which may miss some.
+
+        Args:
+            table: the query's look-up table.
+            k: how many cells.
+            expansion: how many candidates the search keeps; more find more and take longer.
+        """
+        if self._graph is None:
+            raise ValueError("this shard has no graph: use `scan`")
+        with self._lock:  # the graph's search works in buffers of its own, one set for all threads
+            return self._graph.search(table, k=k, bits=self._bits, expansion=expansion)
+
+    def _self_test(self, quantizer: ProductQuantizer) -> None:
+        """Search for the first cell: the graph must score it, and call it, as its pq code does.
+
+        USearch forgets a metric of ours whenever it loads, without a word; then nothing matches.
+        """
+        table = quantizer.lookup_table(quantizer.decode(self.pq_codes[:1])[0])
+        cells, scores = self.search(table, k=1, expansion=1)
+        if len(cells) != 1:
+            raise ShardFormatError("the graph of a shard finds nothing")
+        row = int(np.searchsorted(self.cells(), cells[0]))
+        if row == len(self) or self.cells()[row] != cells[0]:
+            raise ShardFormatError(f"the graph of a shard knows cell {cells[0]:#x}, its list not")
+        wanted = self.scan(table, np.array([row]))[0]
+        if not abs(scores[0] - wanted) <= 1e-4 * max(1.0, abs(wanted)):
+            raise ShardFormatError(f"the graph scores a cell {scores[0]}, its pq code {wanted}")
+
+
+def _offsets(cells: Cells, parent: int) -> tuple[npt.NDArray[np.unsignedinteger], int]:
+    """Return how far along the curve each cell stands, and the cells' level."""
+    cells = np.asarray(cells, np.uint64)
+    if cells.ndim != 1 or len(cells) == 0 or (cells[1:] <= cells[:-1]).any():
+        raise ValueError("cells of a shard: want at least one, ascending")
+    levels = s2.level_of(cells)
+    level, depth = int(levels[0]), int(levels[0] - s2.level_of(parent))
+    if (levels != level).any() or not 0 <= depth <= MAX_DEPTH:
+        raise ValueError(f"cells of a shard: want one level, 0 to {MAX_DEPTH} below the parent's")
+    first, last = s2.descendant_range(parent, level=level)
+    if cells[0] < first or cells[-1] > last:
+        raise ValueError(f"a cell lies outside the shard's parent {s2.token_from_cell(parent)}")
+    step = np.uint64(2 << (2 * (s2.MAX_LEVEL - level)))
+    return ((cells - first) // step).astype(_offset_type(depth)), level
+
+
+def _offset_type(depth: int) -> str:
+    """Return the smallest type for the offsets of cells that many levels below their parent."""
+    return "<u2" if depth <= 8 else "<u4"
+
+
+def _read_header(cells: bytes | memoryview) -> tuple[str, int, int, int, int]:
+    if len(cells) < _HEADER.size:
+        raise ShardFormatError(f"a cells file of {len(cells)} bytes has no room for its header")
+    magic, version, kind, parent, level, num_cells, num_bytes, zero = _HEADER.unpack(
+        cells[: _HEADER.size]
+    )
+    if magic != _MAGIC:
+        raise ShardFormatError(f"a cells file starts with {_MAGIC!r}, this with {magic!r}")
+    if version != _VERSION:
+        raise ShardFormatError(f"shard version {version}, this reader knows {_VERSION}")
+    if kind >= len(KINDS) or zero != 0 or num_cells == 0:
+        raise ShardFormatError(f"a shard of kind {kind} with {num_cells} cells")
+    try:
+        depth = level - int(s2.level_of(parent))
+    except ValueError as e:
+        raise ShardFormatError(f"a shard's parent: {e}") from e
+    if not (level <= s2.MAX_LEVEL and 0 <= depth <= MAX_DEPTH):
+        raise ShardFormatError(f"cells of level {level} under {s2.token_from_cell(parent)}")
+    return KINDS[kind], parent, level, num_cells, num_bytes
+
+
+def _read_offsets(
+    cells: bytes | memoryview, num_cells: int, *, depth: int
+) -> npt.NDArray[np.unsignedinteger]:
+    dtype = np.dtype(_offset_type(depth))
+    wanted = _HEADER.size + num_cells * dtype.itemsize
+    if len(cells) != wanted:
+        raise ShardFormatError(f"a cells file of {len(cells)} bytes, its header says {wanted}")
+    offsets = np.frombuffer(cells, dtype, offset=_HEADER.size)
+    if (offsets[1:] <= offsets[:-1]).any() or int(offsets[-1]) >= 4**depth:
+        raise ShardFormatError("the cells of a shard are not ascending inside their parent")
+    return offsets
+
+
+def _read_pq_codes(
+    payload: bytes | memoryview, kind: str, num_cells: int, num_bytes: int
+) -> PQCodes:
+    start = 0 if kind == "scan" else _MATRIX_AT
+    size = num_cells * num_bytes
+    if len(payload) < start + size or (kind == "scan" and len(payload) != size):
+        raise ShardFormatError(f"a payload of {len(payload)} bytes for {num_cells} x {num_bytes}")
+    if kind == "usearch" and struct.unpack_from("<II", payload) != (num_cells, num_bytes):
+        raise ShardFormatError("a shard's USearch file and its cells file differ in size")
+    return np.frombuffer(payload, np.uint8, size, start).reshape(num_cells, num_bytes)

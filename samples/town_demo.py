@@ -1,0 +1,128 @@
+"""The main job end to end, on the built-in town: draw, train, export, pack, localize.
+
+    python samples/town_demo.py build/demo
+
+Leaves town.geofix, map.png, report.json and a few test photos in the folder, and prints how many
+test photos each method finds within which distance.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from geofix import LatLon, Localizer
+from geofix.map_image import draw_map
+from geofix_export import build_pack, export_encoder
+from geofix_train.aerial import read_imagery
+from geofix_train.cell_codes import write_cell_codes, write_queries
+from geofix_train.codes import encode_run, make_codes
+from geofix_train.config import read_config
+from geofix_train.evaluate import (
+    Predictions,
+    predict,
+    predict_on_device,
+    summarize,
+    table_text,
+    write_predictions,
+)
+from geofix_train.fit import fit
+from geofix_train.photo_table import PhotoTable
+from geofix_train.town import make_town
+
+SIZE_KM, NUM_PHOTOS, SEED = 1.2, 6000, 1
+RECIPE = Path(__file__).parent.parent / "recipes" / "town_demo.toml"
+NUM_SAMPLE_PHOTOS = 8
+
+
+def main(out: Path) -> None:
+    """Run every step into the folder `out`, from nothing."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    seconds: dict[str, float] = {}
+    with _timed("town", seconds):
+        make_town(out / "town", size_km=SIZE_KM, num_photos=NUM_PHOTOS, seed=SEED)
+    with _timed("fit", seconds):
+        run = fit(read_config(RECIPE), out / "run")
+    with _timed("codes", seconds):
+        encoded = encode_run(run)
+        codes = make_codes(encoded)
+        write_cell_codes(codes, run / "codes" / "codes.safetensors")
+        write_queries(encoded.queries("val"), run / "codes" / "queries.safetensors")
+    with _timed("export", seconds):
+        encoder = export_encoder(run)
+    pack = out / "town.geofix"
+    with _timed("pack", seconds):
+        build_pack(
+            pack,
+            cells=codes.cells,
+            cell_codes=codes.cell_codes,
+            encoders=[encoder],
+            queries=encoded.queries("val"),
+            title="Synthetic town",
+            attribution="geofix built-in town",
+            license="Apache-2.0",
+            provenance={**codes.provenance, "kappa": codes.kappa},
+        )
+    test = encoded.table.of_split("test")
+    with _timed("evaluate", seconds):
+        predictions = predict(encoded, codes)
+        predictions = predictions.with_answers("on_device", predict_on_device(pack, test))
+        write_predictions(predictions, run / "predictions-test.parquet")
+    with _timed("map", seconds):
+        picked = _copy_photos(test, out / "photos")
+        _draw(out, pack, predictions)
+    report = {
+        "seconds": {stage: round(s, 1) for stage, s in seconds.items()},
+        "num_cells": len(codes.cells),
+        "num_photos": NUM_PHOTOS,
+        "kappa": round(codes.kappa, 4),
+        **summarize(predictions),
+        "pack_bytes": pack.stat().st_size,
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"\n{len(codes.cells)} cells, {len(test)} test photos, {report['seconds']} s\n")
+    print(table_text(predictions))
+    print(f"\n{out / 'map.png'} shows the fixes. Try:\n  geofix localize {pack} {picked[0]}")
+
+
+@contextmanager
+def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    print(f"== {stage}", flush=True)
+    start = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - start
+
+
+def _copy_photos(test: PhotoTable, folder: Path) -> list[Path]:
+    """Copy some test photos, named after where they were taken, for the reader to try."""
+    folder.mkdir()
+    copies = []
+    for row in np.linspace(0, len(test) - 1, NUM_SAMPLE_PHOTOS).astype(int):
+        name = f"test-{row:04d}_lat{test.lat[row]:.5f}_lon{test.lon[row]:.5f}.jpg"
+        copies.append(Path(shutil.copy(test.photo_path(row), folder / name)))
+    return copies
+
+
+def _draw(out: Path, pack: Path, predictions: Predictions) -> None:
+    mosaic = read_imagery(out / "town" / "aerial", pixel_m=1.5)[0]
+    picks = np.linspace(0, len(predictions.path) - 1, 60).astype(int)
+    with Localizer.open(pack) as localizer:
+        fixes = [localizer.localize(out / "town" / predictions.path[row]) for row in picks]
+    truths = [LatLon(*predictions.latlon[row]) for row in picks]
+    draw_map(
+        out / "map.png",
+        bounds=mosaic.bounds,
+        background=mosaic.image,
+        fixes=fixes,
+        truths=truths,
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo"))

@@ -1,0 +1,55 @@
+"""One photo in, one position out, offline.
+
+from geofix import Localizer, Prior
+
+with Localizer.open("town.geofix") as localizer:
+    fix = localizer.localize("photo.jpg", prior=Prior.disk(47.37, 8.54, radius_m=5000))
+"""
+
+from geofix.encoder import QueryEncoder
+from geofix.errors import (
+    BackendUnavailable,
+    GeofixError,
+    ImageError,
+    PackCorruptError,
+    PackError,
+    PackFormatError,
+    PackSignatureError,
+    PackVersionError,
+    PriorOutsidePack,
+)
+from geofix.fix import Candidate, Fix
+from geofix.geo import Bounds, LatLon, distance_m
+from geofix.input_spec import InputSpec
+from geofix.localizer import Coverage, Localizer, localize
+from geofix.manifest import Manifest
+from geofix.pack import RegionPack
+from geofix.prior import Prior
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailable",
+    "Bounds",
+    "Candidate",
+    "Coverage",
+    "Fix",
+    "GeofixError",
+    "ImageError",
+    "InputSpec",
+    "LatLon",
+    "Localizer",
+    "Manifest",
+    "PackCorruptError",
+    "PackError",
+    "PackFormatError",
+    "PackSignatureError",
+    "PackVersionError",
+    "Prior",
+    "PriorOutsidePack",
+    "QueryEncoder",
+    "RegionPack",
+    "__version__",
+    "distance_m",
+    "localize",
+]

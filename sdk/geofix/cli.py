@@ -1,0 +1,212 @@
+"""The command `geofix`: each subcommand is a thin call of a public function."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geofix
+from geofix.backends import BACKENDS
+from geofix.fix import Fix
+from geofix.geo import LatLon
+from geofix.prior import Prior
+
+_MAX_CELLS_ON_MAP = 20_000
+_MAP_MARGIN_M = 400.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(_join_prior(words))
+    try:
+        status: int = arguments.run_command(arguments)
+    except (ValueError, OSError, geofix.GeofixError) as e:
+        print(f"geofix: {e}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _join_prior(words: list[str]) -> list[str]:
+    """Write `--prior X` as `--prior=X`: argparse takes a negative latitude for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--prior":
+            joined[-1] = f"--prior={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="geofix", description="Localize photos with a region pack, offline."
+    )
+    parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_localize(commands)
+    _add_pack(commands)
+    text = "Show versions, backends and whether the C kernel runs."
+    info = commands.add_parser("info", help=text, description=text)
+    info.set_defaults(run_command=_info)
+    return parser
+
+
+def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Say where photos were taken."
+    command = commands.add_parser("localize", help=text, description=text)
+    command.add_argument("pack", type=Path, metavar="PACK", help="a region pack, *.geofix")
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    command.add_argument(
+        "--prior", type=_prior, metavar="LAT,LON,RADIUS_M", help="the camera is in this disk"
+    )
+    command.add_argument("--backend", choices=BACKENDS, default="auto")
+    command.add_argument("-k", type=int, default=5, metavar="N", help="number of candidates (5)")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_true", help="print one JSON object a photo, a line each"
+    )
+    form.add_argument("--geojson", action="store_true", help="print a GeoJSON FeatureCollection")
+    command.add_argument("--map", type=Path, metavar="OUT.png", help="draw the fixes on a map")
+    command.set_defaults(run_command=_localize)
+
+
+def _add_pack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Look into a region pack or check it."
+    packs = commands.add_parser("pack", help=text, description=text)
+    actions = packs.add_subparsers(required=True, metavar="ACTION")
+    text = "Show what a pack holds and covers."
+    info = actions.add_parser("info", help=text, description=text)
+    info.add_argument("pack", type=Path, metavar="PACK")
+    info.add_argument("--json", action="store_true", help="print the manifest")
+    info.set_defaults(run_command=_pack_info)
+    text = "Check every entry of a pack against its hash, and open every shard."
+    verify = actions.add_parser("verify", help=text, description=text)
+    verify.add_argument("pack", type=Path, metavar="PACK")
+    verify.set_defaults(run_command=_pack_verify)
+
+
+def _prior(text: str) -> Prior:
+    try:
+        lat, lon, radius_m = (float(part) for part in text.split(","))
+        return Prior.disk(lat, lon, radius_m=radius_m)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}: {e}") from e
+
+
+def _localize(arguments: argparse.Namespace) -> int:
+    found: list[tuple[Path, Fix]] = []
+    status = 0
+    with geofix.Localizer.open(arguments.pack, backend=arguments.backend) as localizer:
+        for path in arguments.images:
+            try:
+                fix = localizer.localize(path, prior=arguments.prior, k=arguments.k)
+            except (geofix.ImageError, OSError) as e:
+                status = 1
+                print(f"geofix: {e}", file=sys.stderr)
+                if arguments.json:
+                    print(json.dumps({"image": str(path), "error": str(e)}))
+                continue
+            found.append((path, fix))
+            if arguments.json:
+                print(json.dumps({"image": str(path), **fix.to_json()}), flush=True)
+            elif not arguments.geojson:
+                print(_line(path, fix), flush=True)
+        if arguments.geojson:
+            features = [_feature(path, fix) for path, fix in found]
+            print(json.dumps({"type": "FeatureCollection", "features": features}))
+        if arguments.map is not None and found:
+            _draw(arguments.map, localizer, [fix for _, fix in found])
+    return status
+
+
+def _line(path: Path, fix: Fix) -> str:
+    place = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
+    accuracy = "" if fix.accuracy_m is None else f"  within {fix.accuracy_m:.0f} m (68 %)"
+    confidence = "" if fix.confidence is None else f"  confidence {fix.confidence:.2f}"
+    return f"{path}: {fix.status}  {place}{accuracy}{confidence}"
+
+
+def _feature(path: Path, fix: Fix) -> dict[str, Any]:
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [fix.latlon.lon, fix.latlon.lat]},
+        "properties": {"image": str(path), **fix.to_json()},
+    }
+
+
+def _draw(out: Path, localizer: geofix.Localizer, fixes: list[Fix]) -> None:
+    from geofix.map_image import bounds_around, draw_map
+
+    reach = max([fix.accuracy_m or 0.0 for fix in fixes])
+    places = [LatLon(fix.latlon.lat, fix.latlon.lon) for fix in fixes]
+    bounds = bounds_around(places, margin_m=_MAP_MARGIN_M + reach)
+    cells = localizer.coverage.cells_in(bounds)
+    draw_map(out, bounds=bounds, fixes=fixes, cells=cells[:_MAX_CELLS_ON_MAP])
+
+
+def _pack_info(arguments: argparse.Namespace) -> int:
+    pack = geofix.RegionPack.open(arguments.pack)
+    manifest = pack.manifest
+    if arguments.json:
+        print(json.dumps(manifest.to_json(), ensure_ascii=False))
+        return 0
+    box, quantizer = manifest.bounds, pack.quantizer()
+    rows = [
+        ("pack", f"{manifest.pack_id}, version {manifest.pack_version}"),
+        ("title", manifest.title),
+        ("attribution", f"{manifest.attribution} ({manifest.license or 'no licence stated'})"),
+        ("area", f"{box.south}, {box.west} to {box.north}, {box.east}"),
+        ("cells", f"{manifest.num_cells} of S2 level {manifest.cell_level}"),
+        ("shards", f"{len(manifest.shards)} of kind {manifest.shards[0].kind}"),
+        (
+            "cell code",
+            f"{manifest.dim} dimensions in {quantizer.bytes_per_cell} bytes "
+            f"({quantizer.num_subspaces} x {quantizer.bits} bits)",
+        ),
+        *(("encoder", _describe(encoder, pack)) for encoder in manifest.encoders),
+        ("size", f"{arguments.pack.stat().st_size / 1e6:.2f} MB"),
+    ]
+    for name, text in rows:
+        print(f"{name:<12}{text}")
+    return 0
+
+
+def _describe(encoder: Any, pack: geofix.RegionPack) -> str:
+    spec, size = encoder.input_spec, pack.manifest.entries[encoder.entry].num_bytes
+    calibrated = "calibrated" if encoder.calibration else "not calibrated"
+    return (
+        f"{encoder.target} {encoder.precision}, {spec.width} x {spec.height} px, "
+        f"{size / 1e6:.2f} MB, {calibrated}"
+    )
+
+
+def _pack_verify(arguments: argparse.Namespace) -> int:
+    num_entries = geofix.RegionPack.open(arguments.pack).verify()
+    print(f"{arguments.pack}: {num_entries} entries, all as they should be")
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from geofix_index import kernel_version
+
+    def installed(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    kernel = kernel_version()
+    rows = [
+        ("geofix", geofix.__version__),
+        ("python", sys.version.split()[0]),
+        ("kernel", "none: search runs in NumPy" if kernel is None else f"C, version {kernel}"),
+        *((name, installed(name)) for name in ("numpy", "pillow", "usearch", "onnxruntime")),
+    ]
+    for name, text in rows:
+        print(f"{name:<12}{text}")
+    return 0

@@ -1,0 +1,314 @@
+"""Localization: a pack, an encoder, one photo in, one fix out."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix.backends import BACKENDS, open_encoder
+from geofix.encoder import QueryEncoder
+from geofix.errors import BackendUnavailable, PackVersionError, PriorOutsidePack
+from geofix.fix import Candidate, Fix
+from geofix.geo import Bounds, LatLon
+from geofix.images import ImageSource, fit_image, load_photo, prepare_image
+from geofix.input_spec import InputSpec
+from geofix.manifest import EncoderEntry
+from geofix.pack import RegionPack
+from geofix.posterior import NUM_CANDIDATES, Calibration, posterior
+from geofix.prior import Prior
+from geofix_index import Box, CellIndex, CellUnion, Matches
+from geofix_index import cells as s2
+
+_log = logging.getLogger("geofix")
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Where a pack can place a photo."""
+
+    bounds: Bounds
+    cell_level: int
+    num_cells: int
+    _index: CellIndex
+
+    def contains(self, lat: float, lon: float) -> bool:
+        """Return whether the pack has a cell at a position."""
+        place = LatLon(lat, lon)
+        cell = s2.cell_from_latlon(place.lat, place.lon, level=self.cell_level)
+        return len(self._index.cells_in(CellUnion([int(cell)]))) > 0
+
+    def cells_in(self, bounds: Bounds) -> npt.NDArray[np.uint64]:
+        """Return the pack's S2 cells whose centre lies in a box, ascending."""
+        return self._index.cells_in(Box(bounds.south, bounds.west, bounds.north, bounds.east))
+
+
+class Localizer:
+    """Localizes photos with a region pack. Use it as a context manager; threads may share it.
+
+    Attributes:
+        backend: the runtime of the encoder, "" where the pack carries none.
+    """
+
+    def __init__(self, pack: RegionPack, *, backend: str = "auto", num_threads: int = 0) -> None:
+        """Take an opened pack; `open` does this for a file."""
+        self._pack: RegionPack | None = pack
+        self._index: CellIndex | None = pack.index()
+        self._encoder: QueryEncoder | None = None
+        self._entry = _choose_encoder(pack.manifest.encoders, backend)
+        self.backend = "" if self._entry is None else self._entry.target
+        if self._entry is not None:
+            self._encoder = _open_encoder(pack, self._entry, num_threads)
+            _log.info("backend %s for %s", self.backend, self._entry.entry)
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        backend: str = "auto",
+        verify: str = "lazy",
+        min_version: int = 0,
+        num_threads: int = 0,
+    ) -> "Localizer":
+        """Open a region pack.
+
+        Args:
+            source: path of the pack.
+            backend: "auto", or the runtime that is wanted: "onnx", "tensorrt" or "coreml".
+            verify: "lazy" checks the hash of each entry before its first use, "all" checks every
+                entry now.
+            min_version: the oldest pack version that is accepted.
+            num_threads: of one inference; 0 lets the runtime choose.
+
+        Raises:
+            PackError: the file is no pack, is damaged, needs a newer geofix, or is older than
+                `min_version`.
+            BackendUnavailable: the wanted runtime is absent, or the pack has no encoder for it.
+            ValueError: an unknown backend or value of `verify`.
+            OSError: the file cannot be read.
+        """
+        if backend not in BACKENDS:
+            raise ValueError(f"backend is {backend!r}, want one of {', '.join(BACKENDS)}")
+        if verify not in ("lazy", "all"):
+            raise ValueError(f"verify is {verify!r}, want 'lazy' or 'all'")
+        pack = RegionPack.open(source)
+        if pack.manifest.pack_version < min_version:
+            raise PackVersionError(
+                f"{source}: pack version {pack.manifest.pack_version}, want at least {min_version}"
+            )
+        if verify == "all":
+            pack.verify()
+        return cls(pack, backend=backend, num_threads=num_threads)
+
+    def __enter__(self) -> "Localizer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the pack and the encoder. Closing twice is fine."""
+        self._pack = self._index = self._encoder = None
+
+    @property
+    def coverage(self) -> Coverage:
+        """Where the pack can place a photo."""
+        pack, index = self._opened()
+        manifest = pack.manifest
+        return Coverage(manifest.bounds, manifest.cell_level, manifest.num_cells, index)
+
+    def localize(
+        self,
+        image: ImageSource,
+        *,
+        prior: Prior | None = None,
+        k: int = 5,
+        encoding: str = "rgb8",
+        hfov_deg: float | None = None,
+    ) -> Fix:
+        """Return where a photo was taken.
+
+        Args:
+            image: a path, the bytes of a file, a PIL image, or an array (H, W, 3) uint8.
+            prior: where the camera can be.
+            k: number of candidates in the fix.
+            encoding: of an array: "rgb8", "bgr8" (what OpenCV gives) or "mono8" (H, W).
+            hfov_deg: horizontal field of view, where known.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+            PriorOutsidePack: the prior admits no cell of the pack.
+            BackendUnavailable: the pack has no encoder.
+            ValueError, TypeError: an argument out of range or of a wrong type.
+            OSError: the file cannot be read.
+        """
+        encoder, spec = self._query_encoder()
+        clock = _Clock()
+        photo = load_photo(image, encoding=encoding, target=spec, hfov_deg=hfov_deg)
+        clock.stop("decode")
+        pixels = fit_image(photo.pixels, spec, hfov_deg=hfov_deg)
+        clock.stop("preprocess")
+        embedding = encoder.encode(pixels[None])[0]
+        clock.stop("encode")
+        return self._fix(embedding, prior, k, clock, captured_at=photo.captured_at)
+
+    def embed(self, images: Iterable[ImageSource], *, encoding: str = "rgb8") -> npt.NDArray[Any]:
+        """Return the embeddings of photos, (B, D) float32, each of unit length.
+
+        Raises:
+            ImageError: an image cannot be decoded.
+            BackendUnavailable: the pack has no encoder.
+        """
+        encoder, spec = self._query_encoder()
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise TypeError("images is one image, want a list of images")
+        pixels = [prepare_image(image, spec, encoding=encoding) for image in images]
+        if not pixels:
+            return np.zeros((0, encoder.dim), np.float32)
+        return encoder.encode(np.stack(pixels))
+
+    def search(
+        self, embedding: npt.NDArray[np.float32], *, prior: Prior | None = None, k: int = 5
+    ) -> Fix:
+        """Return the place of an embedding (D,), by this pack's encoder or the team's own.
+
+        Raises:
+            PriorOutsidePack: the prior admits no cell of the pack.
+            ValueError: an embedding of another length, or not finite.
+        """
+        return self._fix(embedding, prior, k, _Clock(), captured_at=None)
+
+    def _fix(
+        self,
+        embedding: npt.NDArray[np.float32],
+        prior: Prior | None,
+        k: int,
+        clock: "_Clock",
+        *,
+        captured_at: datetime | None,
+    ) -> Fix:
+        pack, index = self._opened()
+        if k < 1:
+            raise ValueError(f"k is {k}, want at least 1")
+        region = None if prior is None else prior.region
+        matches = index.search(embedding, k=max(k, NUM_CANDIDATES), region=region)
+        if prior is not None and len(matches.cells) == 0:
+            box = pack.manifest.bounds
+            raise PriorOutsidePack(
+                f"the prior ({prior.description}) admits no cell of pack "
+                f"{pack.manifest.pack_id!r}, which lies in {box.south}, {box.west} to "
+                f"{box.north}, {box.east}"
+            )
+        clock.stop("search")
+        fix = _fix_from_matches(matches, self._calibration(), k, pack.manifest.pack_id)
+        clock.stop("posterior")
+        return replace(fix, captured_at=captured_at, timings_ms=clock.timings_ms())
+
+    def _calibration(self) -> Calibration | None:
+        if self._entry is not None:
+            return self._entry.calibration
+        return self._opened()[0].manifest.calibration
+
+    def _opened(self) -> tuple[RegionPack, CellIndex]:
+        pack, index = self._pack, self._index
+        if pack is None or index is None:
+            raise ValueError("this Localizer is closed: open it again")
+        return pack, index
+
+    def _query_encoder(self) -> tuple[QueryEncoder, InputSpec]:
+        self._opened()
+        if self._encoder is None or self._entry is None:
+            raise BackendUnavailable(
+                "this pack carries no encoder: embed the photo yourself and call `search`"
+            )
+        return self._encoder, self._entry.input_spec
+
+
+def localize(
+    image: ImageSource, pack: str | os.PathLike[str], *, prior: Prior | None = None
+) -> Fix:
+    """Open a pack, localize one photo, close it. For more than one photo keep a `Localizer`."""
+    with Localizer.open(pack) as localizer:
+        return localizer.localize(image, prior=prior)
+
+
+def _choose_encoder(encoders: tuple[EncoderEntry, ...], backend: str) -> EncoderEntry | None:
+    """Return the encoder to use: the first for the wanted runtime; None where a pack has none."""
+    if backend == "auto":
+        return encoders[0] if encoders else None
+    for encoder in encoders:
+        if encoder.target == backend:
+            return encoder
+    has = ", ".join(encoder.target for encoder in encoders) or "none"
+    raise BackendUnavailable(f"the pack has no encoder for {backend!r}; it has {has}")
+
+
+def _open_encoder(pack: RegionPack, entry: EncoderEntry, num_threads: int) -> QueryEncoder:
+    encoder = open_encoder(
+        entry.target, pack.read(entry.entry), input_spec=entry.input_spec, num_threads=num_threads
+    )
+    if encoder.dim != pack.manifest.dim:
+        raise BackendUnavailable(
+            f"encoder {entry.entry} gives {encoder.dim} dimensions, the pack's cell codes have "
+            f"{pack.manifest.dim}"
+        )
+    return encoder
+
+
+def _fix_from_matches(
+    matches: Matches, calibration: Calibration | None, k: int, pack_id: str
+) -> Fix:
+    # Whatever k is, as many cells share the probability as in the fit of the calibration.
+    sharing = Matches(matches.cells[:NUM_CANDIDATES], matches.scores[:NUM_CANDIDATES])
+    found = posterior(sharing, calibration)
+    centres = s2.latlon_from_cell(matches.cells[:k])
+    shares: list[float | None] = [None] * k
+    if found.probabilities is not None:
+        shares = [*found.probabilities.tolist(), *[0.0] * k]
+    candidates = tuple(
+        Candidate(s2.token_from_cell(int(cell)), LatLon(*centre), float(score), share)
+        for cell, centre, score, share in zip(
+            matches.cells[:k], centres.tolist(), matches.scores[:k], shares, strict=False
+        )
+    )
+    return Fix(
+        status=found.status,
+        latlon=found.latlon,
+        accuracy_m=found.accuracy_m,
+        radius95_m=found.radius95_m,
+        covariance_m2=found.covariance_m2,
+        confidence=found.confidence,
+        candidates=candidates,
+        pack_id=pack_id,
+    )
+
+
+class _Clock:
+    """Times stages that follow each other."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._start = self._last = now()
+        self._timings_ms: dict[str, float] = {}
+
+    def stop(self, stage: str) -> None:
+        """End a stage; the next begins."""
+        now = self._now()
+        self._timings_ms[stage] = 1000 * (now - self._last)
+        self._last = now
+
+    def timings_ms(self) -> dict[str, float]:
+        """Return the stages and their sum."""
+        return {**self._timings_ms, "total": 1000 * (self._last - self._start)}

@@ -1,0 +1,169 @@
+"""A picture of fixes on a map, drawn with Pillow alone. North is up, the plane equirectangular."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from geofix.fix import Fix
+from geofix.geo import Bounds, LatLon
+from geofix_index import cells as s2
+from geofix_index.sphere import EARTH_RADIUS_M
+
+SIDE_PX = 1000  # the longer side of the map
+COLOURS = {
+    "fixed": (0, 114, 178), "ambiguous": (230, 159, 0), "unknown": (204, 121, 167)
+}  # fmt: skip
+_TRUTH = (0, 158, 115)  # with the above: Okabe and Ito's palette, distinct for all eyes
+_PAPER, _CELL, _CELL_EDGE, _INK = (246, 245, 241), (228, 234, 240), (190, 202, 214), (40, 40, 40)
+_LEGEND_PX = 34
+_METRES_PER_DEGREE = math.radians(1) * EARTH_RADIUS_M
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """From degrees to pixels."""
+
+    bounds: Bounds
+    px_per_m: float
+    width: int
+    height: int
+
+    @classmethod
+    def fit(cls, bounds: Bounds) -> "_Plane":
+        middle = math.radians((bounds.south + bounds.north) / 2)
+        width_m = max(bounds.width_deg * _METRES_PER_DEGREE * math.cos(middle), 1.0)
+        height_m = max((bounds.north - bounds.south) * _METRES_PER_DEGREE, 1.0)
+        scale = SIDE_PX / max(width_m, height_m)
+        return cls(bounds, scale, max(1, round(width_m * scale)), max(1, round(height_m * scale)))
+
+    def xy(self, lat: float, lon: float) -> tuple[float, float]:
+        east = (lon - self.bounds.west) % 360.0
+        if east > 180.0 + self.bounds.width_deg / 2:  # nearer to the west edge, beyond it
+            east -= 360.0
+        x = east / max(self.bounds.width_deg, 1e-9) * self.width
+        rise = max(self.bounds.north - self.bounds.south, 1e-9)
+        return x, (self.bounds.north - lat) / rise * self.height
+
+
+def draw_map(
+    out: str | os.PathLike[str],
+    *,
+    bounds: Bounds,
+    fixes: Sequence[Fix],
+    truths: Sequence[LatLon] = (),
+    labels: Sequence[str] = (),
+    background: npt.NDArray[np.uint8] | None = None,
+    cells: npt.NDArray[np.uint64] | None = None,
+) -> None:
+    """Write a PNG of fixes with their 68 % circles, and lines to where the photos were taken.
+
+    Args:
+        out: path of the PNG.
+        bounds: what the picture shows.
+        fixes: to draw.
+        truths: true position of each fix, or none at all.
+        labels: a short text for each fix, or none at all.
+        background: a picture of the same bounds, (H, W, 3).
+        cells: S2 cells that the pack covers, drawn below everything.
+    """
+    for name, values in (("truths", truths), ("labels", labels)):
+        if values and len(values) != len(fixes):
+            raise ValueError(f"{len(values)} {name} for {len(fixes)} fixes, want as many or none")
+    plane = _Plane.fit(bounds)
+    image = Image.new("RGB", (plane.width, plane.height), _PAPER)
+    if background is not None:
+        picture = Image.fromarray(background).resize(image.size, Image.Resampling.BOX)
+        image = Image.blend(picture, Image.new("RGB", image.size, "white"), 0.25)
+    draw = ImageDraw.Draw(image, "RGBA")
+    if cells is not None and len(cells):
+        for corners in s2.vertices(cells):
+            draw.polygon([plane.xy(*corner) for corner in corners.tolist()], _CELL, _CELL_EDGE)
+    for fix in fixes:
+        _draw_circle(draw, plane, fix)
+    for fix, truth in zip(fixes, truths, strict=False):
+        ends = [plane.xy(truth.lat, truth.lon), plane.xy(fix.latlon.lat, fix.latlon.lon)]
+        draw.line(ends, fill=(*_INK, 150), width=2)
+    for truth in truths:
+        _draw_dot(draw, plane.xy(truth.lat, truth.lon), _TRUTH, 4)
+    for fix in fixes:
+        _draw_dot(draw, plane.xy(fix.latlon.lat, fix.latlon.lon), COLOURS[fix.status], 5)
+    for fix, label, place in zip(fixes, labels, truths or [f.latlon for f in fixes], strict=False):
+        x, y = plane.xy(place.lat, place.lon)
+        draw.text((x + 7, y), label, fill=COLOURS[fix.status], font=_font(15), anchor="lm")
+    sheet = Image.new("RGB", (max(image.width, 560), image.height + _LEGEND_PX), "white")
+    sheet.paste(image, (0, 0))
+    _draw_legend(sheet, plane, fixes, has_truths=bool(truths))
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out, format="PNG")
+
+
+def bounds_around(places: Sequence[LatLon], *, margin_m: float) -> Bounds:
+    """Return a box around places, `margin_m` wider on each side."""
+    lats, west = [place.lat for place in places], places[0].lon
+    # Relative to the first place, so that places on both sides of the antimeridian stay together.
+    east_of_first = [(place.lon - west + 180.0) % 360.0 - 180.0 for place in places]
+    margin = margin_m / _METRES_PER_DEGREE
+    margin_lon = margin / max(math.cos(math.radians(max(map(abs, lats)))), 0.01)
+    sides = (west + min(east_of_first) - margin_lon, west + max(east_of_first) + margin_lon)
+    if sides[1] - sides[0] >= 360.0:
+        sides = (-180.0, 180.0)
+    wrapped = [side if abs(side) <= 180.0 else (side + 180.0) % 360.0 - 180.0 for side in sides]
+    return Bounds(
+        max(-90.0, min(lats) - margin), wrapped[0], min(90.0, max(lats) + margin), wrapped[1]
+    )
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _draw_circle(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix) -> None:
+    if fix.accuracy_m is None:
+        return
+    x, y = plane.xy(fix.latlon.lat, fix.latlon.lon)
+    radius = fix.accuracy_m * plane.px_per_m
+    colour = COLOURS[fix.status]
+    box = (x - radius, y - radius, x + radius, y + radius)
+    draw.ellipse(box, fill=(*colour, 18), outline=(*colour, 110))
+
+
+def _draw_dot(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], colour: tuple[int, int, int], radius: int
+) -> None:
+    x, y = at
+    box = (x - radius, y - radius, x + radius, y + radius)
+    draw.ellipse(box, fill=colour, outline="white")
+
+
+def _draw_legend(
+    sheet: Image.Image, plane: _Plane, fixes: Sequence[Fix], *, has_truths: bool
+) -> None:
+    draw, font = ImageDraw.Draw(sheet), _font(15)
+    middle, x = plane.height + _LEGEND_PX // 2, 14
+    shown = [
+        (status, COLOURS[status]) for status in COLOURS if any(f.status == status for f in fixes)
+    ]
+    if has_truths:
+        shown.append(("true position", _TRUTH))
+    for text, colour in shown:
+        _draw_dot(draw, (x, middle), colour, 5)
+        draw.text((x + 12, middle), text, fill=_INK, font=font, anchor="lm")
+        x += 30 + round(draw.textlength(text, font=font))
+    length_m = _round_length(150 / plane.px_per_m)
+    right = sheet.width - 14
+    left = right - length_m * plane.px_per_m
+    draw.line([(left, middle), (right, middle)], fill=_INK, width=3)
+    text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
+    draw.text((left - 8, middle), text, fill=_INK, font=font, anchor="rm")
+
+
+def _round_length(length_m: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, at most `length_m`."""
+    power: float = 10.0 ** math.floor(math.log10(length_m))
+    return max(step * power for step in (1, 2, 5) if step * power <= length_m)

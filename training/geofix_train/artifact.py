@@ -1,0 +1,80 @@
+"""An encoder ready to ship: a folder with the model file and `encoder.json`, which describes it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geofix.input_spec import InputSpec
+
+DESCRIPTION = "encoder.json"
+
+
+class ArtifactError(ValueError):
+    """A folder that holds no usable encoder."""
+
+
+@dataclass(frozen=True)
+class EncoderArtifact:
+    """A model file and what one must know to run it."""
+
+    target: str  # "onnx"
+    precision: str  # "fp32"
+    filename: str
+    data: bytes
+    dim: int
+    input_spec: InputSpec
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the model file."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def write_artifact(artifact: EncoderArtifact, folder: Path) -> None:
+    """Write an encoder to a folder; the description last, so that a torn folder has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    description = folder / DESCRIPTION
+    description.unlink(missing_ok=True)
+    (folder / artifact.filename).write_bytes(artifact.data)
+    content = {
+        "target": artifact.target,
+        "precision": artifact.precision,
+        "file": artifact.filename,
+        "sha256": artifact.sha256,
+        "dim": artifact.dim,
+        "input_spec": artifact.input_spec.to_json(),
+        "provenance": dict(artifact.provenance),
+    }
+    description.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_artifact(folder: Path) -> EncoderArtifact:
+    """Read an encoder's folder.
+
+    Raises:
+        ArtifactError: no description, or the model file is not the described one.
+    """
+    path = folder / DESCRIPTION
+    try:
+        content = json.loads(path.read_text())
+        artifact = EncoderArtifact(
+            target=content["target"],
+            precision=content["precision"],
+            filename=content["file"],
+            data=(folder / content["file"]).read_bytes(),
+            dim=content["dim"],
+            input_spec=InputSpec.from_json(content["input_spec"]),
+            provenance=content.get("provenance", {}),
+        )
+    except (OSError, KeyError, TypeError, ValueError) as e:
+        raise ArtifactError(f"{path}: not a readable encoder: {e!r}") from e
+    if artifact.sha256 != content["sha256"]:
+        raise ArtifactError(
+            f"{folder / artifact.filename}: SHA-256 is {artifact.sha256[:16]}..., "
+            f"{DESCRIPTION} says {content['sha256'][:16]}...: export the encoder again"
+        )
+    return artifact

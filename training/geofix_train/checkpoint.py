@@ -1,0 +1,98 @@
+"""The checkpoint of a run: safetensors and JSON, replaced whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+WEIGHTS = "checkpoint.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used."""
+
+
+def save_checkpoint(
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    prototype_cells: npt.NDArray[np.uint64] | None = None,
+) -> None:
+    """Write weights and optimizer state; `prototype_cells` marks the run as finished."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {
+        f"optimizer.{number}.{name}": torch.as_tensor(value)
+        for number, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+    if prototype_cells is not None:
+        tensors["prototype_cells"] = torch.from_numpy(prototype_cells.view(np.int64).copy())
+    part = run / (WEIGHTS + ".part")
+    # The step stands inside the file: weights and progress can never disagree.
+    save_file(
+        {name: value.contiguous() for name, value in tensors.items()},
+        part,
+        metadata={"step": json.dumps(step), "finished": json.dumps(prototype_cells is not None)},
+    )
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(run / WEIGHTS)
+
+
+def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restore model and optimizer; return the step to go on with, 0 for a new run."""
+    path = run / WEIGHTS
+    if not path.exists():
+        return 0
+    tensors, step, _ = _read(path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            state.setdefault(int(number), {})[key] = value
+    _load_weights(model, tensors, path)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return step
+
+
+def load_finished(run: Path) -> tuple[dict[str, Tensor], npt.NDArray[np.uint64]]:
+    """Return the model's weights and the cells of its prototypes from a finished run."""
+    path = run / WEIGHTS
+    if not path.exists():
+        raise CheckpointError(f"{run}: no {WEIGHTS}; is it a run folder of geofix-train fit?")
+    tensors, step, finished = _read(path)
+    if not finished:
+        raise CheckpointError(f"{run}: training stopped at step {step}: run fit again to go on")
+    cells = tensors["prototype_cells"].numpy().view(np.uint64)
+    model = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+    return model, cells
+
+
+def _load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as e:
+        raise CheckpointError(f"{path}: belongs to another model: {e}") from e
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], int, bool]:
+    from safetensors import safe_open
+
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+        return tensors, json.loads(metadata["step"]), json.loads(metadata["finished"])
+    except (SafetensorError, KeyError, ValueError) as e:
+        raise CheckpointError(f"{path}: unreadable: {e}") from e

@@ -1,0 +1,175 @@
+"""The command `geofix-train`: each subcommand is a thin call of a public function."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import geofix
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run_command(arguments)
+    except KeyboardInterrupt:
+        print("geofix-train: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError, geofix.GeofixError) as e:
+        print(f"geofix-train: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="geofix-train", description="Learn cell codes from street photos and aerial imagery."
+    )
+    parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_town(commands)
+    _add_fit(commands)
+    _add_codes(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    run_command: Command,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(run_command=run_command)
+    return command
+
+
+def _add_town(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    town = _add(commands, "town", "Draw the built-in synthetic town as a data set.", _town)
+    town.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
+    town.add_argument("--size-km", type=float, default=1.5, help="side of the town (1.5)")
+    town.add_argument("--photos", type=int, default=4000, help="number of photos (4000)")
+    town.add_argument("--seed", type=int, default=1, help="another seed is another town (1)")
+
+
+def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fit = _add(commands, "fit", "Train encoders and prototypes, or go on with a run.", _fit)
+    fit.add_argument("config", type=Path, metavar="CONFIG.toml")
+    fit.add_argument(
+        "-o", "--output", type=Path, metavar="RUN", help="the run folder (runs/CONFIG)"
+    )
+    _add_on_error(fit)
+
+
+def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Make cell codes, from a finished run or, without training, from any ONNX encoder."
+    codes = _add(commands, "codes", text, _codes)
+    codes.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a finished run folder")
+    codes.add_argument("--encoder", type=Path, metavar="MODEL.onnx", help="instead of a run")
+    codes.add_argument("--photos", type=Path, metavar="TABLE", help="with --encoder: the photos")
+    codes.add_argument(
+        "--input-spec", type=Path, metavar="FILE", help="with --encoder: JSON, what it takes"
+    )
+    codes.add_argument("--level", type=int, default=16, help="S2 level of the cells (16)")
+    codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
+    codes.add_argument(
+        "-o", "--output", type=Path, metavar="DIR",
+        help="receives codes.safetensors, queries.safetensors and encoder/ (RUN/codes)",
+    )  # fmt: skip
+    _add_on_error(codes)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    evaluate = _add(commands, "evaluate", "Recall of a run and its baselines.", _evaluate)
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="a finished run folder")
+    evaluate.add_argument("--pack", type=Path, help="also localize through this finished pack")
+    evaluate.add_argument("--split", default="test", help="which photos (test)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_on_error(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with a bad row or photo (stop)",
+    )
+
+
+def _town(arguments: argparse.Namespace) -> None:
+    from geofix_train.town import make_town
+
+    table = make_town(
+        arguments.out,
+        size_km=arguments.size_km,
+        num_photos=arguments.photos,
+        seed=arguments.seed,
+    )
+    splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in ("train", "val", "test"))
+    print(f"{arguments.out}: {len(table)} photos ({splits})")
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    from geofix_train.config import read_config
+    from geofix_train.fit import fit
+
+    run = arguments.output or Path("runs") / arguments.config.stem
+    print(fit(read_config(arguments.config), run, on_error=arguments.on_error))
+
+
+def _codes(arguments: argparse.Namespace) -> None:
+    if (arguments.run is None) == (arguments.encoder is None):
+        raise ValueError("give either a run folder or --encoder MODEL.onnx with --photos TABLE")
+    if arguments.encoder is None:
+        _codes_of_run(arguments)
+    else:
+        _codes_without_training(arguments)
+
+
+def _codes_of_run(arguments: argparse.Namespace) -> None:
+    from geofix_train.cell_codes import write_cell_codes, write_queries
+    from geofix_train.codes import encode_run, make_codes
+
+    out = arguments.output or arguments.run / "codes"
+    encoded = encode_run(arguments.run, level=arguments.level)
+    codes = make_codes(encoded, kappa=arguments.kappa)
+    queries = encoded.queries("val")
+    write_cell_codes(codes, out / "codes.safetensors")
+    if len(queries.latlon):
+        write_queries(queries, out / "queries.safetensors")
+    print(f"{out}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}")
+
+
+def _codes_without_training(arguments: argparse.Namespace) -> None:
+    from geofix.input_spec import InputSpec
+    from geofix_train.photo_table import read_photo_table
+    from geofix_train.training_free import (
+        encode_photos,
+        training_free_codes,
+        write_training_free,
+    )
+
+    if arguments.photos is None or arguments.output is None:
+        raise ValueError("--encoder needs --photos TABLE and --output DIR")
+    spec = None
+    if arguments.input_spec is not None:
+        spec = InputSpec.from_json(json.loads(arguments.input_spec.read_text()))
+    table, problems = read_photo_table(arguments.photos, on_error=arguments.on_error)
+    for problem in problems:
+        print(f"geofix-train: left out: {problem}", file=sys.stderr)
+    photos = encode_photos(arguments.encoder, table, input_spec=spec, on_error=arguments.on_error)
+    made = training_free_codes(photos, level=arguments.level)
+    write_training_free(made, arguments.output)
+    print(f"{arguments.output}: {len(made.codes.cells)} cells")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from geofix_train.evaluate import evaluate_run, summarize, table_text
+
+    predictions = evaluate_run(arguments.run, pack=arguments.pack, split=arguments.split)
+    print(json.dumps(summarize(predictions)) if arguments.json else table_text(predictions))

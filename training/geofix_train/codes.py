@@ -1,0 +1,153 @@
+"""From a finished run to cell codes: encode the imagery, upsample the prototypes, choose kappa."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import geofix_index.cells as s2
+from geofix_train.aerial import Mosaic
+from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
+from geofix_train.checkpoint import load_finished
+from geofix_train.config import FitConfig
+from geofix_train.fit import Model, embed, input_spec, load_imagery, mean_prototypes, prototype_grid
+from geofix_train.objective import PrototypeGrid
+from geofix_train.photo_table import PhotoTable, read_photo_table
+from geofix_train.photos import read_photos
+
+_TURNS = (0.0, 90.0, 180.0, 270.0)  # an aerial embedding is the mean over dates and turns
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EncodedRun:
+    """A finished run applied to its data set: all that codes and baselines are made from."""
+
+    config: FitConfig
+    table: PhotoTable
+    embeddings: npt.NDArray[np.float32]  # (N, D) of every photo
+    grid: PrototypeGrid
+    prototypes: npt.NDArray[np.float32]  # (C, D), learned
+    mean_prototypes: npt.NDArray[np.float32]  # (C, D), class means of the same embeddings
+    cells: npt.NDArray[np.uint64]  # sorted
+    aerial: npt.NDArray[np.float32]  # (cells, D), zeros without imagery
+
+    def queries(self, split: str) -> Queries:
+        """Return the photos of a split."""
+        rows = self.table.split == split
+        latlon = np.column_stack([self.table.lat[rows], self.table.lon[rows]])
+        return Queries(self.embeddings[rows], latlon, tuple(slices(self.table)[rows].tolist()))
+
+
+def encode_run(run: Path, *, level: int = 16) -> EncodedRun:
+    """Encode the photos and imagery of a finished run.
+
+    Args:
+        run: the folder of a finished `fit`.
+        level: of the cell codes.
+    """
+    config = FitConfig.from_json((run / "config.json").read_text())
+    weights, prototype_cells = load_finished(run)
+    model = Model(config, len(prototype_cells))
+    model.load_state_dict(weights)
+    table, _ = read_photo_table(Path(config.data.photos), on_error="skip")
+    photos, is_read, _ = read_photos(table, input_spec(config), on_error="skip")
+    table, photos = table[is_read], photos[is_read]
+    embeddings = embed(model.ground, photos)
+    grid = prototype_grid(prototype_cells, config)
+    mosaics = load_imagery(config)
+    cells = _cells_to_code(grid, mosaics, level)
+    learned = model.prototypes.detach().numpy()
+    learned = learned / np.maximum(np.linalg.norm(learned, axis=1, keepdims=True), 1e-12)
+    is_train = np.isin(table.split, ("train", ""))
+    means = mean_prototypes(
+        embeddings[is_train], *grid.mix(table.lat[is_train], table.lon[is_train]), len(learned)
+    )
+    aerial = _encode_cells(model, mosaics, cells, config)
+    return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial)
+
+
+def make_codes(encoded: EncodedRun, *, kappa: float | None = None) -> CellCodes:
+    """Return cell codes; kappa is chosen on the validation photos where it is not given."""
+    prototypes = upsample(encoded.grid, encoded.prototypes, encoded.cells)
+    queries = encoded.queries("val")
+    if kappa is None:
+        kappa = 1.0
+        if len(queries.latlon) and encoded.aerial.any():
+            kappa = choose_kappa(prototypes, encoded.aerial, encoded.cells, queries)
+    level = int(s2.level_of(encoded.cells[:1])[0])
+    table = encoded.table[np.isin(encoded.table.split, ("train", ""))]
+    return CellCodes(
+        cells=encoded.cells,
+        prototypes=prototypes,
+        aerial=encoded.aerial,
+        num_photos=count_photos(table, encoded.cells, level=level),
+        kappa=kappa,
+        provenance={"num_training_photos": len(table), "prototype_level": encoded.grid.level},
+    )
+
+
+def count_photos(
+    table: PhotoTable, cells: npt.NDArray[np.uint64], *, level: int
+) -> npt.NDArray[np.int64]:
+    """Return how many photos of a table lie in each cell."""
+    found, counts = np.unique(
+        s2.cell_from_latlon(table.lat, table.lon, level=level), return_counts=True
+    )
+    at = np.minimum(np.searchsorted(found, cells), len(found) - 1)
+    return np.where(found[at] == cells, counts[at], 0)
+
+
+def slices(table: PhotoTable) -> npt.NDArray[np.str_]:
+    """Return "seen" where a training photo stands within 25 m of a photo, else "unseen"."""
+    near_m = 25.0
+    is_train = np.isin(table.split, ("train", ""))
+    place = _metres(table)
+    seen = np.zeros(len(table), bool)
+    for start in range(0, len(table), 1024):  # in parts: a table of all pairs would not fit
+        part = place[start : start + 1024, None]
+        gap = ((part - place[None, is_train]) ** 2).sum(axis=2)
+        seen[start : start + 1024] = gap.min(axis=1, initial=np.inf) < near_m**2
+    return np.where(seen, "seen", "unseen")
+
+
+def _metres(table: PhotoTable) -> npt.NDArray[np.float64]:
+    """Return positions on a local plane, good for distances of some metres."""
+    scale = 111_195.0 * np.cos(np.radians(table.lat))
+    return np.column_stack([table.lon * scale.mean(), table.lat * 111_195.0])
+
+
+def _cells_to_code(
+    grid: PrototypeGrid, mosaics: list[Mosaic], level: int
+) -> npt.NDArray[np.uint64]:
+    """Return the cells whose centre has imagery, and the children of prototypes' cells."""
+    found = [s2.descendants(grid.cells, level=level)]
+    for mosaic in mosaics:
+        found.append(mosaic.cells(level=level))
+    return np.unique(np.concatenate(found))
+
+
+def _encode_cells(
+    model: Model, mosaics: list[Mosaic], cells: npt.NDArray[np.uint64], config: FitConfig
+) -> npt.NDArray[np.float32]:
+    """Return the mean embedding of each cell's tiles, of unit length or zero."""
+    centres = s2.latlon_from_cell(cells)
+    total = np.zeros((len(cells), config.model.dim), np.float32)
+    model.aerial.eval()
+    for mosaic in mosaics:
+        xy = mosaic.frame.xy(centres[:, 0], centres[:, 1])
+        covered = np.flatnonzero(mosaic.covers(xy))
+        for start in range(0, len(covered), _BATCH):
+            rows = covered[start : start + _BATCH]
+            for turn in _TURNS:
+                tiles = mosaic.tiles(
+                    xy[rows],
+                    side_m=config.data.tile_side_m,
+                    num_pixels=config.data.tile_pixels,
+                    rotation_deg=np.full(len(rows), turn),
+                )
+                with torch.no_grad():
+                    total[rows] += model.aerial(torch.from_numpy(tiles)).numpy()
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))

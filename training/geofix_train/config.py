@@ -1,0 +1,155 @@
+"""Settings of a training run: TOML in, frozen dataclasses inside, an unknown key is an error."""
+
+import difflib
+import json
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Section = TypeVar("Section")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it and what was wanted."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from. Paths are relative to the TOML file."""
+
+    photos: str  # the photo table, CSV or Parquet
+    aerial: str = ""  # a folder of rasters, one subfolder for each date; empty: ground photos only
+    photo_width: int = 128
+    photo_height: int = 96
+    tile_side_m: float = 154.0  # a tile roughly covers a level-16 cell, as in the paper
+    tile_pixels: int = 64
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoders. Ground and aerial share this shape and no weights."""
+
+    width: int = 32  # channels of the first stage; later stages double it
+    num_clusters: int = 16  # SALAD clusters, without the dustbin
+    cluster_dim: int = 16
+    dim: int = 128  # of an embedding
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The loss over three pairs: ground to prototype, ground to aerial, aerial to prototype."""
+
+    prototype_level: int = 15
+    code_level: int = 16  # prototypes are upsampled to it before photos are compared with them
+    ground_to_prototype: float = 1.0  # weights of the three pairs
+    ground_to_aerial: float = 1.0
+    aerial_to_prototype: float = 0.5
+    loss: str = "info_nce"  # or "multi_similarity", the paper's; docs/method.md compares them
+    temperature: float = 0.06  # of info_nce
+    alpha: float = (
+        1.0  # of multi_similarity: sharpness of positives and negatives, after SALAD's training
+    )
+    beta: float = 50.0
+    threshold: float = 0.0  # similarity that separates them
+    margin: float = 0.1  # pairs easier than this are not learned from
+    tile_negative_m: float = 140.0  # nearer tiles are never negatives: one level-16 edge
+    min_images: int = 3  # a cell with fewer training photos has no prototype
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How to train."""
+
+    epochs: int = 10
+    warmup_epochs: int = 2  # without prototypes, which then start as class means
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    prototype_learning_rate: float = 2e-2  # each row is seen rarely, so it takes larger steps
+    weight_decay: float = 0.02
+    shift_m: float = 40.0  # tiles are moved by up to this and turned by any angle
+    seed: int = 0
+    checkpoint_seconds: float = 60.0  # how often a run can be resumed from
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """All settings of a run."""
+
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_json(self) -> str:
+        """Return the settings as stored in a run folder."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "FitConfig":
+        """Read what `to_json` wrote."""
+        return _config(json.loads(text))
+
+
+def read_config(path: Path) -> FitConfig:
+    """Read a TOML file; data paths become absolute.
+
+    Raises:
+        ConfigError: unreadable, an unknown key or section, a value of the wrong type.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as e:
+        raise ConfigError(f"{path}: {e}") from e
+    data = content.get("data", {})
+    for name in ("photos", "aerial"):
+        if isinstance(data, dict) and data.get(name):
+            data[name] = str((path.parent / data[name]).resolve())
+    try:
+        return _config(content)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
+def _config(content: dict[str, Any]) -> FitConfig:
+    sections = {
+        "data": DataConfig, "model": ModelConfig, "objective": ObjectiveConfig, "run": RunConfig
+    }  # fmt: skip
+    _refuse_unknown(content, list(sections), "section")
+    if "photos" not in content.get("data", {}):
+        raise ConfigError("[data] needs photos = TABLE, the photo table")
+    read: dict[str, Any] = {
+        name: _section(kind, content.get(name, {}), name) for name, kind in sections.items()
+    }
+    return FitConfig(**read)
+
+
+def _section(kind: type[Section], values: Any, name: str) -> Section:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} is {values!r}, want a section [{name}]")
+    types = {f.name: f.type for f in fields(kind)}  # type: ignore[arg-type]
+    _refuse_unknown(values, list(types), f"key in [{name}]")
+    checked = {}
+    for key, value in values.items():
+        wanted: Any = types[key]
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise ConfigError(f"{name}.{key} is {value!r}, want {wanted.__name__}")
+        if wanted in (int, float) and value < 0:
+            raise ConfigError(f"{name}.{key} is {value!r}, want 0 or more")
+        checked[key] = value
+    return kind(**checked)
+
+
+def _refuse_unknown(values: dict[str, Any], known: list[str], what: str) -> None:
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"unknown {what}: {key!r}; {hint}")

@@ -1,0 +1,190 @@
+"""The table of photos that every data set has: one row a photo, CSV or Parquet.
+
+Columns: path (relative to the table), lat, lon (WGS84 degrees), and where known heading_deg
+(clockwise from north), hfov_deg (horizontal field of view), captured_at (ISO 8601), camera,
+sequence_id, split ("train", "val" or "test"). Further columns are kept. An unknown number is NaN,
+an unknown text is empty.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix_index.sphere import great_circle_m
+
+NUMBERS = ("lat", "lon", "heading_deg", "hfov_deg")
+TEXTS = ("path", "captured_at", "camera", "sequence_id", "split")
+SPLITS = ("train", "val", "test")
+_ALIASES = {"photo": "path", "image": "path", "latitude": "lat", "longitude": "lon"}
+_FAR_M = 50_000.0  # a photo farther from the rest than this may have its coordinates swapped
+
+
+class TableError(ValueError):
+    """A table that cannot be used; the message names the file and the row."""
+
+
+@dataclass(frozen=True)
+class PhotoTable:
+    """Photos as columns of equal length. Select rows with `table[mask_or_indices]`."""
+
+    columns: Mapping[str, npt.NDArray[Any]]
+    root: Path = field(default=Path())
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Sequence[Any]], *, root: Path = Path()
+    ) -> "PhotoTable":
+        """Return a table; absent columns are filled with NaN or empty text."""
+        num = len(next(iter(columns.values())))
+        arrays: dict[str, npt.NDArray[Any]] = {name: np.asarray(c) for name, c in columns.items()}
+        for name in NUMBERS:
+            arrays[name] = np.asarray(arrays.get(name, np.full(num, np.nan)), np.float64)
+        for name in TEXTS:
+            arrays[name] = np.asarray(arrays.get(name, [""] * num), dtype=str)
+        return cls(arrays, root)
+
+    def __len__(self) -> int:
+        return len(self.columns["lat"])
+
+    def __getitem__(self, rows: npt.NDArray[Any]) -> "PhotoTable":
+        return PhotoTable({name: column[rows] for name, column in self.columns.items()}, self.root)
+
+    @property
+    def lat(self) -> npt.NDArray[np.float64]:
+        """Latitudes, degrees."""
+        return self.columns["lat"]
+
+    @property
+    def lon(self) -> npt.NDArray[np.float64]:
+        """Longitudes, degrees."""
+        return self.columns["lon"]
+
+    @property
+    def heading_deg(self) -> npt.NDArray[np.float64]:
+        """Headings, clockwise from north; NaN where unknown."""
+        return self.columns["heading_deg"]
+
+    @property
+    def hfov_deg(self) -> npt.NDArray[np.float64]:
+        """Horizontal fields of view; NaN where unknown."""
+        return self.columns["hfov_deg"]
+
+    @property
+    def split(self) -> npt.NDArray[np.str_]:
+        """Which split each photo belongs to; empty where the table has none."""
+        return self.columns["split"]
+
+    def of_split(self, split: str) -> "PhotoTable":
+        """Return the rows of one split."""
+        return self[self.split == split]
+
+    def photo_path(self, row: int) -> Path:
+        """Return where the photo of a row lies."""
+        return self.root / str(self.columns["path"][row])
+
+
+def read_photo_table(path: Path, *, on_error: str = "stop") -> tuple[PhotoTable, list[str]]:
+    """Read and check a table; return it with a sentence for each row that was left out.
+
+    Args:
+        path: a `.csv` or `.parquet` file; photos lie relative to its folder.
+        on_error: "stop" raises at the first bad row, "skip" leaves bad rows out.
+
+    Raises:
+        TableError: unreadable, a column is missing, or (with "stop") a row is bad.
+    """
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"on_error is {on_error!r}, want 'stop' or 'skip'")
+    columns = read_columns(path)
+    for wanted in ("path", "lat", "lon"):
+        if wanted not in columns:
+            raise TableError(f"{path}: no column {wanted!r}; it has {', '.join(columns)}")
+    try:
+        table = PhotoTable.from_columns(columns, root=path.parent)
+    except ValueError as e:
+        raise TableError(f"{path}: a number column holds text: {e}") from e
+    if len(table) == 0:
+        raise TableError(f"{path}: no rows")
+    problems = _problems(table)
+    if problems and on_error == "stop":
+        raise TableError(f"{path}: {next(iter(problems.values()))}")
+    good = np.array([row not in problems for row in range(len(table))])
+    if not good.any():
+        raise TableError(f"{path}: every row is bad; the first: {next(iter(problems.values()))}")
+    return table[good], list(problems.values())
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Read the columns of a CSV or Parquet file by name; raise TableError where that fails."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    if not path.is_file():
+        raise TableError(f"{path}: no such file")
+    try:
+        if path.suffix == ".csv":
+            text = {name: pa.string() for name in TEXTS}
+            options = csv.ConvertOptions(column_types=text, strings_can_be_null=False)
+            data = csv.read_csv(path, convert_options=options)
+        elif path.suffix == ".parquet":
+            data = parquet.read_table(path)
+        else:
+            raise TableError(f"{path}: ends in {path.suffix!r}, want .csv or .parquet")
+    except (pa.ArrowInvalid, OSError) as e:
+        raise TableError(f"{path}: unreadable: {e}") from e
+    columns = {}
+    for name in data.column_names:
+        missing = np.nan if pa.types.is_floating(data[name].type) else None
+        values = [missing if value is None else value for value in data[name].to_pylist()]
+        known = _ALIASES.get(name, name)
+        columns[name if known in data.column_names else known] = [
+            "" if known in TEXTS and value is None else value for value in values
+        ]
+    return columns
+
+
+def write_photo_table(table: PhotoTable, path: Path) -> None:
+    """Write a table as Parquet or CSV, by the ending of `path`."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    data = pa.table({name: pa.array(column.tolist()) for name, column in table.columns.items()})
+    if path.suffix == ".csv":
+        csv.write_csv(data, path)
+    else:
+        parquet.write_table(data, path)
+
+
+def _problems(table: PhotoTable) -> dict[int, str]:
+    """Return what is wrong, by row."""
+    problems: dict[int, str] = {}
+    middle = np.nanmedian(table.lat), np.nanmedian(table.lon)
+    for row in range(len(table)):
+        name = f"row {row + 1} ({table.columns['path'][row]})"
+        wrong = _wrong_position(table.lat[row], table.lon[row], middle)
+        if wrong:
+            problems[row] = f"{name}: {wrong}"
+        elif table.split[row] not in ("", *SPLITS):
+            problems[row] = f"{name}: split is {table.split[row]!r}, want {', '.join(SPLITS)}"
+        elif np.isfinite(table.hfov_deg[row]) and not 1 < table.hfov_deg[row] < 180:
+            problems[row] = f"{name}: hfov_deg is {table.hfov_deg[row]}, want 1 to 180"
+        elif not table.photo_path(row).is_file():
+            problems[row] = f"{name}: no such photo"
+    return problems
+
+
+def _wrong_position(lat: float, lon: float, middle: tuple[float, float]) -> str:
+    if not (np.isfinite(lat) and np.isfinite(lon)):
+        return f"position is {lat}, {lon}, want two numbers"
+    if not -90 <= lat <= 90 or not -180 <= lon <= 180:
+        swapped = "; they look swapped" if -90 <= lon <= 90 and -180 <= lat <= 180 else ""
+        return f"lat {lat}, lon {lon} are out of range (90, 180){swapped}"
+    if abs(lon) > 90 or float(great_circle_m(lat, lon, *middle)) < _FAR_M:
+        return ""
+    if float(great_circle_m(lon, lat, *middle)) < _FAR_M:
+        return f"lat {lat}, lon {lon} lie far from all other photos and near them if swapped"
+    return ""

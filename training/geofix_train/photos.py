@@ -1,0 +1,61 @@
+"""Photos of a table, decoded once into memory through the same resampling as on the device."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from geofix.errors import ImageError
+from geofix.images import prepare_image
+from geofix.input_spec import InputSpec
+from geofix_train.photo_table import PhotoTable, TableError
+
+_CHUNK = 256
+
+
+def read_photos(
+    table: PhotoTable, spec: InputSpec, *, on_error: str = "stop", num_threads: int = 2
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], list[str]]:
+    """Read all photos of a table at the size an encoder takes.
+
+    Args:
+        table: N photos.
+        spec: of the encoder; only its size and resize rule are used.
+        on_error: "stop" raises at the first unreadable photo, "skip" leaves it black.
+        num_threads: that decode side by side.
+
+    Returns:
+        Photos (N, height, width, 3) RGB, which of them were read (N,), and a sentence for each
+        that was not.
+
+    Raises:
+        TableError: a photo is unreadable; the message names the row.
+    """
+    photos = np.zeros((len(table), spec.height, spec.width, 3), np.uint8)
+    is_read = np.ones(len(table), bool)
+    problems: list[str] = []
+
+    def read(row: int) -> str:
+        path = table.photo_path(row)
+        try:
+            photos[row] = prepare_image(path, spec)
+        except (ImageError, OSError) as e:
+            return f"row {row + 1} ({table.columns['path'][row]}): {e}"
+        return ""
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        outcomes = pool.map(read, range(len(table)))
+        for row, problem in enumerate(_progress(outcomes, len(table))):
+            if problem and on_error == "stop":
+                pool.shutdown(cancel_futures=True)
+                raise TableError(problem)
+            if problem:
+                is_read[row] = False
+                problems.append(problem)
+    return photos, is_read, problems
+
+
+def _progress(outcomes: Iterator[str], total: int) -> "tqdm[str]":
+    return tqdm(outcomes, total=total, desc="photos", unit="photo", disable=None)
