@@ -20,9 +20,11 @@ from rasterio.warp import reproject, transform
 
 import geofix_index.cells as s2
 from geofix.geo import Bounds
+from geofix_index.sphere import great_circle_m
 from geofix_train.photo_table import TableError, read_columns
 
 _WGS84 = "EPSG:4326"
+_REACH_M = 5_000_000.0  # of a plane; far beyond, PROJ refuses the whole list of points
 _RASTER_ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
 
 
@@ -42,10 +44,12 @@ class LocalFrame:
         )
 
     def xy(self, lat: npt.ArrayLike, lon: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return metres east and north, (N, 2)."""
-        flat = np.ravel(np.asarray(lon)).tolist(), np.ravel(np.asarray(lat)).tolist()
-        x, y = transform(_WGS84, self.crs, *flat)
-        return np.column_stack([x, y])
+        """Return metres east and north, (N, 2); infinity where the plane does not reach."""
+        lat, lon = np.ravel(np.asarray(lat, float)), np.ravel(np.asarray(lon, float))
+        near = (np.abs(lat) <= 90) & (great_circle_m(lat, lon, self.lat, self.lon) < _REACH_M)
+        xy = np.full((len(lat), 2), np.inf)
+        xy[near] = np.transpose(transform(_WGS84, self.crs, lon[near].tolist(), lat[near].tolist()))
+        return xy
 
     def latlon(self, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return latitudes and longitudes, (N, 2), of metres east and north (N, 2)."""
@@ -98,11 +102,8 @@ class Mosaic:
         right, down = ticks[None, None, :], ticks[None, :, None]
         east = xy[:, 0, None, None] + cos * right - sin * down
         north = xy[:, 1, None, None] - sin * right - cos * down
-        column = np.floor((east - self.west) / self.pixel_m).astype(np.intp)
-        row = np.floor((self.north - north) / self.pixel_m).astype(np.intp)
-        height, width = self.known.shape
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        pixels = self.image[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+        row, column, inside = self._pixels_at(east, north)
+        pixels = self.image[row, column]
         pixels[~inside] = 0
         if oversampling == 1:
             return pixels
@@ -111,12 +112,8 @@ class Mosaic:
 
     def covers(self, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which of the points (N, 2) have imagery."""
-        column = np.floor((xy[:, 0] - self.west) / self.pixel_m).astype(np.intp)
-        row = np.floor((self.north - xy[:, 1]) / self.pixel_m).astype(np.intp)
-        height, width = self.known.shape
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        known = self.known[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
-        return np.asarray(inside & known)
+        row, column, inside = self._pixels_at(xy[:, 0], xy[:, 1])
+        return np.asarray(inside & self.known[row, column])
 
     def cells(self, *, level: int) -> npt.NDArray[np.uint64]:
         """Return the S2 cells whose centre has imagery, sorted."""
@@ -130,6 +127,16 @@ class Mosaic:
         found = np.unique(s2.cell_from_latlon(lat, lon, level=level))
         centres = s2.latlon_from_cell(found)
         return found[self.covers(self.frame.xy(centres[:, 0], centres[:, 1]))]
+
+    def _pixels_at(
+        self, east: npt.NDArray[np.float64], north: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """Return rows, columns, and which places lie inside; row and column 0 for the others."""
+        row, column = (self.north - north) / self.pixel_m, (east - self.west) / self.pixel_m
+        height, width = self.known.shape
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        rows, columns = (np.where(inside, at, 0).astype(np.intp) for at in (row, column))
+        return rows, columns, np.asarray(inside)
 
 
 def read_imagery(path: Path, *, pixel_m: float, frame: LocalFrame | None = None) -> list[Mosaic]:
@@ -201,8 +208,12 @@ def _read_rasters(folder: Path) -> Iterator[_Raster]:
             with rasterio.open(path) as file:
                 if file.crs is None:
                     raise TableError(f"{path}: no coordinate reference system")
+                if set(file.dtypes) != {"uint8"}:
+                    raise TableError(
+                        f"{path}: holds {file.dtypes[0]}, want uint8: scale it to 0 to 255"
+                    )
                 bands = [1, 2, 3] if file.count >= 3 else [1, 1, 1]
-                yield _Raster(file.read(bands).astype(np.uint8), file.crs, file.transform)
+                yield _Raster(file.read(bands), file.crs, file.transform)
         except rasterio.errors.RasterioError as e:
             raise TableError(f"{path}: unreadable: {e}") from e
 

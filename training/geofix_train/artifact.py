@@ -61,6 +61,7 @@ def read_artifact(folder: Path) -> EncoderArtifact:
     path = folder / DESCRIPTION
     try:
         content = json.loads(path.read_text())
+        wanted = content["sha256"]
         artifact = EncoderArtifact(
             target=content["target"],
             precision=content["precision"],
@@ -71,10 +72,10 @@ def read_artifact(folder: Path) -> EncoderArtifact:
             provenance=content.get("provenance", {}),
         )
     except (OSError, KeyError, TypeError, ValueError) as e:
-        raise ArtifactError(f"{path}: not a readable encoder: {e!r}") from e
-    if artifact.sha256 != content["sha256"]:
+        raise ArtifactError(f"{path}: not a readable encoder: {type(e).__name__}: {e}") from e
+    if artifact.sha256 != wanted:
         raise ArtifactError(
             f"{folder / artifact.filename}: SHA-256 is {artifact.sha256[:16]}..., "
-            f"{DESCRIPTION} says {content['sha256'][:16]}...: export the encoder again"
+            f"{DESCRIPTION} says {str(wanted)[:16]}...: export the encoder again"
         )
     return artifact

@@ -103,13 +103,11 @@ def read_photo_table(path: Path, *, on_error: str = "stop") -> tuple[PhotoTable,
     for wanted in ("path", "lat", "lon"):
         if wanted not in columns:
             raise TableError(f"{path}: no column {wanted!r}; it has {', '.join(columns)}")
-    try:
-        table = PhotoTable.from_columns(columns, root=path.parent)
-    except ValueError as e:
-        raise TableError(f"{path}: a number column holds text: {e}") from e
+    texts = _read_numbers(columns)
+    table = PhotoTable.from_columns(columns, root=path.parent)
     if len(table) == 0:
         raise TableError(f"{path}: no rows")
-    problems = _problems(table)
+    problems = _problems(table, texts)
     if problems and on_error == "stop":
         raise TableError(f"{path}: {next(iter(problems.values()))}")
     good = np.array([row not in problems for row in range(len(table))])
@@ -127,7 +125,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         raise TableError(f"{path}: no such file")
     try:
         if path.suffix == ".csv":
-            text = {name: pa.string() for name in TEXTS}
+            text = {name: pa.string() for name in (*TEXTS, "photo", "image")}
             options = csv.ConvertOptions(column_types=text, strings_can_be_null=False)
             data = csv.read_csv(path, convert_options=options)
         elif path.suffix == ".parquet":
@@ -159,22 +157,42 @@ def write_photo_table(table: PhotoTable, path: Path) -> None:
         parquet.write_table(data, path)
 
 
-def _problems(table: PhotoTable) -> dict[int, str]:
+def _read_numbers(columns: dict[str, list[Any]]) -> dict[int, str]:
+    """Turn the number columns into numbers, in place; return by row what was text instead."""
+    texts: dict[int, str] = {}
+    for name in NUMBERS:
+        for row, value in enumerate(columns.get(name, [])):
+            try:
+                columns[name][row] = np.nan if value in (None, "") else float(value)
+            except (TypeError, ValueError):
+                columns[name][row] = np.nan
+                texts.setdefault(row, f"{name} is {value!r}, want a number")
+    return texts
+
+
+def _problems(table: PhotoTable, texts: Mapping[int, str]) -> dict[int, str]:
     """Return what is wrong, by row."""
     problems: dict[int, str] = {}
-    middle = np.nanmedian(table.lat), np.nanmedian(table.lon)
+    known = np.isfinite(table.lat) & np.isfinite(table.lon)
+    middle = (np.median(table.lat[known]), np.median(table.lon[known])) if known.any() else (0, 0)
     for row in range(len(table)):
-        name = f"row {row + 1} ({table.columns['path'][row]})"
-        wrong = _wrong_position(table.lat[row], table.lon[row], middle)
+        wrong = texts.get(row) or _wrong(table, row, middle)
         if wrong:
-            problems[row] = f"{name}: {wrong}"
-        elif table.split[row] not in ("", *SPLITS):
-            problems[row] = f"{name}: split is {table.split[row]!r}, want {', '.join(SPLITS)}"
-        elif np.isfinite(table.hfov_deg[row]) and not 1 < table.hfov_deg[row] < 180:
-            problems[row] = f"{name}: hfov_deg is {table.hfov_deg[row]}, want 1 to 180"
-        elif not table.photo_path(row).is_file():
-            problems[row] = f"{name}: no such photo"
+            problems[row] = f"row {row + 1} ({table.columns['path'][row]}): {wrong}"
     return problems
+
+
+def _wrong(table: PhotoTable, row: int, middle: tuple[float, float]) -> str:
+    """Return what is wrong with a row, empty where nothing is."""
+    wrong = _wrong_position(table.lat[row], table.lon[row], middle)
+    if wrong:
+        return wrong
+    split, hfov_deg = str(table.split[row]), float(table.hfov_deg[row])
+    if split not in ("", *SPLITS):
+        return f"split is {split!r}, want {', '.join(SPLITS)}"
+    if np.isfinite(hfov_deg) and not 1 < hfov_deg < 180:
+        return f"hfov_deg is {hfov_deg}, want 1 to 180"
+    return "" if table.photo_path(row).is_file() else "no such photo"
 
 
 def _wrong_position(lat: float, lon: float, middle: tuple[float, float]) -> str:

@@ -100,7 +100,7 @@ class Kind(NamedTuple):
 ASPHALT, MARKING, SIDEWALK, GRASS, LAWN, PAVING, GRAVEL, WATER, YARD, EARTH = range(10)
 
 KINDS = (
-    Kind("old town", 78.0, 11.0, (3, 5), 6.0, 0.15),
+    Kind("old town", 100.0, 11.0, (3, 5), 6.0, 0.15),
     Kind("houses", 105.0, 12.0, (1, 2), 32.0, 0.35),
     Kind("slabs", 140.0, 14.0, (5, 11), 22.0, 0.5),
     Kind("works", 170.0, 14.0, (1, 3), 4.0, 0.1),
@@ -119,15 +119,11 @@ class District:
     trees: tuple[Tree, ...]
 
 
-# Plaster, brick and render; roofs of tile, slate, copper, bitumen and gravel.
+# Plaster, brick and render.
 _FACADES: tuple[RGB, ...] = (
     (0.90, 0.86, 0.76), (0.86, 0.74, 0.50), (0.70, 0.36, 0.27), (0.62, 0.68, 0.56),
     (0.58, 0.66, 0.74), (0.84, 0.62, 0.52), (0.74, 0.72, 0.69), (0.54, 0.45, 0.38),
     (0.88, 0.70, 0.64), (0.52, 0.56, 0.60), (0.80, 0.80, 0.60), (0.46, 0.52, 0.47),
-)  # fmt: skip
-_ROOFS: tuple[RGB, ...] = (
-    (0.66, 0.34, 0.24), (0.50, 0.27, 0.21), (0.34, 0.36, 0.40), (0.40, 0.58, 0.50),
-    (0.30, 0.29, 0.28), (0.62, 0.60, 0.56), (0.46, 0.40, 0.34), (0.72, 0.70, 0.68),
 )  # fmt: skip
 
 
@@ -135,8 +131,8 @@ _ROOFS: tuple[RGB, ...] = (
 class Palette:
     """The colours of a district: a few facades, each with the roof that goes with it.
 
-    A street photo shows facades and an aerial tile shows roofs. That a facade has its roof is
-    what lets one learn which tile belongs to which photo.
+    A street photo shows facades and an aerial tile shows roofs. That a roof is of the same hue as
+    its facade, darker and stronger, is what lets one learn which tile belongs to which photo.
     """
 
     facades: tuple[RGB, ...]
@@ -145,9 +141,8 @@ class Palette:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Palette":
         """Return nine pairs of facade and roof."""
-        chosen = [int(i) for i in rng.choice(len(_FACADES), size=9, replace=False)]
-        roofs = tuple(_ROOFS[(5 * i + int(rng.integers(2))) % len(_ROOFS)] for i in chosen)
-        return cls(tuple(_FACADES[i] for i in chosen), roofs)
+        facades = tuple(_FACADES[i] for i in rng.choice(len(_FACADES), size=9, replace=False))
+        return cls(facades, tuple(map(_roof_of, facades)))
 
     def of_block(self, rng: np.random.Generator) -> "Palette":
         """Return the colours of one block: three of the district's."""
@@ -158,6 +153,12 @@ class Palette:
         """Return facade and roof of a new building in a block."""
         number = int(rng.choice(3, p=(0.65, 0.25, 0.1)))
         return _weathered(self.facades[number], rng), _weathered(self.roofs[number], rng)
+
+
+def _roof_of(facade: RGB) -> RGB:
+    gray = sum(facade) / 3
+    red, green, blue = (min(1.0, max(0.0, 0.68 * (gray + 2.0 * (c - gray)))) for c in facade)
+    return red, green, blue
 
 
 def _weathered(colour: RGB, rng: np.random.Generator) -> RGB:

@@ -1,0 +1,55 @@
+"""A tiny town and a short run on it, each made once; what uses them belongs to one worker."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from geofix_train.codes import EncodedRun, encode_run
+from geofix_train.config import FitConfig
+from geofix_train.fit import fit
+from geofix_train.photo_table import PhotoTable
+from geofix_train.town import make_town
+from tests.geofix_train.tiny_data import tiny_config, write_data
+
+SIZE_KM, NUM_PHOTOS, SEED = 0.8, 60, 1
+
+
+@dataclass(frozen=True)
+class Town:
+    """The folder of a town and what `make_town` returned."""
+
+    folder: Path
+    table: PhotoTable
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
+    """Return the smallest town."""
+    folder = tmp_path_factory.mktemp("towns") / "town"
+    table = make_town(folder, size_km=SIZE_KM, num_photos=NUM_PHOTOS, seed=SEED, num_workers=1)
+    return Town(folder, table)
+
+
+@pytest.fixture(scope="session")
+def town_config(town: Town) -> FitConfig:
+    """Return settings of a few dozen steps on the town."""
+    return tiny_config(town.folder / "photos.parquet", town.folder / "aerial", epochs=6)
+
+
+@pytest.fixture(scope="session")
+def town_run(town_config: FitConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run on the town."""
+    return fit(town_config, tmp_path_factory.mktemp("runs") / "town")
+
+
+@pytest.fixture(scope="session")
+def encoded(town_run: Path) -> EncodedRun:
+    """Return the run on the town, applied to it."""
+    return encode_run(town_run)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny data set: `photos.parquet` and `aerial/`."""
+    return write_data(tmp_path_factory.mktemp("data"))

@@ -1,0 +1,99 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from geofix_train.config import (
+    ConfigError,
+    DataConfig,
+    FitConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunConfig,
+    read_config,
+)
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    """Return where a test writes its settings."""
+    return tmp_path / "settings" / "my.toml"
+
+
+def write(toml: Path, text: str) -> Path:
+    toml.parent.mkdir(exist_ok=True)
+    toml.write_text(text)
+    return toml
+
+
+def test_what_a_file_does_not_say_has_its_default(toml: Path) -> None:
+    config = read_config(write(toml, '[data]\nphotos = "photos.csv"'))
+    photos = str((toml.parent / "photos.csv").resolve())
+    assert config == FitConfig(DataConfig(photos=photos))
+
+
+def test_paths_are_relative_to_the_file_and_become_absolute(toml: Path, tmp_path: Path) -> None:
+    config = read_config(write(toml, '[data]\nphotos = "../a/photos.csv"\naerial = "/imagery"'))
+    assert config.data.photos == str((tmp_path / "a" / "photos.csv").resolve())
+    assert config.data.aerial == "/imagery"
+
+
+def test_settings_are_read(toml: Path) -> None:
+    text = '[data]\nphotos = "p.csv"\n[run]\nepochs = 3\nlearning_rate = 1\n[model]\ndim = 64'
+    config = read_config(write(toml, text))
+    assert (config.run.epochs, config.model.dim) == (3, 64)
+    assert config.run.learning_rate == 1.0
+    assert isinstance(config.run.learning_rate, float)  # as it is after a round trip, too
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_each_recipe_can_be_read(recipe: Path) -> None:
+    assert read_config(recipe).data.photos.endswith("photos.parquet")
+
+
+def test_json_gives_the_same_settings_back() -> None:
+    config = FitConfig(
+        DataConfig(photos="/p.csv", aerial="/aerial", tile_side_m=100.5),
+        ModelConfig(dim=32),
+        replace(ObjectiveConfig(), loss="multi_similarity"),
+        RunConfig(epochs=2, seed=7),
+    )
+    assert FitConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[run]\nepoch = 3", "unknown key in [run]: 'epoch'; did you mean 'epochs'?"),
+        ("[run]\nzzz = 3", "unknown key in [run]: 'zzz'; known: epochs, "),
+        ("[modell]\ndim = 3", "unknown section: 'modell'; did you mean 'model'?"),
+        ("[run]\nepochs = 2.5", "run.epochs is 2.5, want int"),
+        ("[run]\nepochs = true", "run.epochs is True, want int"),
+        ('[run]\nlearning_rate = "fast"', "run.learning_rate is 'fast', want float"),
+        ("[objective]\nloss = 1", "objective.loss is 1, want str"),
+        ("[run]\nepochs = -1", "run.epochs is -1, want 0 or more"),
+        ("[run]\nlearning_rate = -0.1", "run.learning_rate is -0.1, want 0 or more"),
+        ("run = 3", "run is 3, want a section [run]"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_wanted(toml: Path, text: str, reason: str) -> None:
+    top, tables = ("", text) if text.startswith("[") else (text, "")
+    path = write(toml, f'{top}\n[data]\nphotos = "photos.csv"\n{tables}')
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: {reason}")):
+        read_config(path)
+
+
+@pytest.mark.parametrize("text", ["", "[run]\nepochs = 3", '[data]\naerial = "aerial"'])
+def test_settings_without_photos_are_refused(toml: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[data\] needs photos = TABLE"):
+        read_config(write(toml, text))
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_named(toml: Path) -> None:
+    with pytest.raises(ConfigError, match=r"my\.toml: .*No such file"):
+        read_config(toml)
+    with pytest.raises(ConfigError, match=r"my\.toml: "):
+        read_config(write(toml, "[data\nphotos = 1"))

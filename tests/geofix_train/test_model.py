@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch import Tensor
+
+from geofix_train.config import ModelConfig
+from geofix_train.model import SINKHORN_ITERATIONS, Encoder, Salad, sinkhorn
+
+SMALL = ModelConfig(width=8, num_clusters=4, cluster_dim=4, dim=16)
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    """Return an encoder whose batch norm has seen some images."""
+    torch.manual_seed(0)
+    encoder = Encoder(SMALL)
+    encoder(images(8))
+    return encoder.eval()
+
+
+def images(num: int, *, height: int = 48, width: int = 64, seed: int = 0) -> Tensor:
+    generator = torch.manual_seed(seed)
+    return torch.randint(0, 256, (num, height, width, 3), dtype=torch.uint8, generator=generator)
+
+
+def norms(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+@pytest.mark.parametrize(("num_clusters", "num_tokens"), [(4, 30), (8, 8), (16, 4)])
+def test_each_token_goes_somewhere_whole(num_clusters: int, num_tokens: int) -> None:
+    scores = 3 * torch.randn(5, num_clusters, num_tokens, generator=torch.manual_seed(0))
+    plan = sinkhorn(scores, torch.tensor(1.0), iterations=SINKHORN_ITERATIONS)
+    assert plan.shape == (5, num_clusters + 1, num_tokens)
+    assert (plan >= 0).all()
+    torch.testing.assert_close(plan.sum(dim=1), torch.ones(5, num_tokens))
+
+
+def test_after_many_iterations_each_cluster_takes_one_token_and_the_dustbin_the_rest() -> None:
+    scores = torch.randn(2, 4, 30, generator=torch.manual_seed(0))
+    plan = sinkhorn(scores, torch.tensor(1.0), iterations=200)
+    wanted = torch.tensor([1.0, 1.0, 1.0, 1.0, 26.0]).expand(2, 5)
+    torch.testing.assert_close(plan.sum(dim=2), wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e3])
+def test_gradients_of_the_transport_are_finite(spread: float) -> None:
+    scores = (spread * torch.randn(2, 4, 30, generator=torch.manual_seed(0))).requires_grad_()
+    dustbin = torch.tensor(1.0, requires_grad=True)
+    plan = sinkhorn(scores, dustbin, iterations=SINKHORN_ITERATIONS)
+    (plan[:, :-1] ** 2).sum().backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert dustbin.grad is not None
+    assert torch.isfinite(scores.grad).all()
+    assert torch.isfinite(dustbin.grad)
+
+
+def test_salad_descriptors_have_unit_length_and_the_stated_size() -> None:
+    salad = Salad(12, num_clusters=4, cluster_dim=6, global_dim=10)
+    tokens = torch.randn(3, 12, 5, 7, generator=torch.manual_seed(0))
+    descriptors = salad(tokens)
+    assert descriptors.shape == (3, salad.dim) == (3, 4 * 6 + 10)
+    torch.testing.assert_close(norms(descriptors), torch.ones(3))
+
+
+def test_salad_does_not_care_where_a_token_lies() -> None:
+    salad = Salad(12, num_clusters=4, cluster_dim=6, global_dim=10)
+    tokens = torch.randn(2, 12, 5, 7, generator=torch.manual_seed(0))
+    shuffled = tokens.flatten(2)[:, :, torch.randperm(35)].reshape(2, 12, 5, 7)
+    torch.testing.assert_close(salad(shuffled), salad(tokens))
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_embeddings_have_unit_length_and_the_asked_dimensions(
+    encoder: Encoder, is_training: bool
+) -> None:
+    embeddings = encoder.train(is_training)(images(6, seed=1))
+    assert embeddings.shape == (6, SMALL.dim)
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(norms(embeddings), torch.ones(6))
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (96, 128), (50, 70)])
+def test_an_encoder_takes_images_of_any_size(encoder: Encoder, height: int, width: int) -> None:
+    embeddings = encoder(images(2, height=height, width=width))
+    torch.testing.assert_close(norms(embeddings), torch.ones(2))
+
+
+@torch.no_grad()
+def test_an_image_alone_embeds_as_in_a_batch(encoder: Encoder) -> None:
+    batch = images(6, seed=1)
+    together = encoder(batch)
+    for row in range(len(batch)):
+        torch.testing.assert_close(encoder(batch[row : row + 1])[0], together[row])
+
+
+@torch.no_grad()
+def test_bytes_and_floats_embed_alike(encoder: Encoder) -> None:
+    batch = images(4, seed=1)
+    torch.testing.assert_close(encoder(batch.float()), encoder(batch), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_another_image_has_another_embedding(encoder: Encoder) -> None:
+    one, other = encoder(torch.stack([torch.zeros(48, 64, 3), torch.full((48, 64, 3), 255.0)]))
+    assert float(one @ other) < 0.999
+
+
+@torch.no_grad()
+def test_a_black_image_has_an_embedding_too(encoder: Encoder) -> None:
+    torch.testing.assert_close(norms(encoder(torch.zeros(1, 48, 64, 3))), torch.ones(1))
+
+
+def test_every_weight_of_an_encoder_learns(encoder: Encoder) -> None:
+    encoder.train()
+    # The sum of squares of unit vectors is constant: its gradient says nothing.
+    encoder(images(4, seed=1))[:, 0].sum().backward()
+    still = [name for name, p in encoder.named_parameters() if p.grad is None]
+    assert still == []
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
+
+
+def test_scaling_constants_are_no_weights(encoder: Encoder) -> None:
+    assert not {"mean", "scale"} & set(encoder.state_dict())
