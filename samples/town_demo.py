@@ -35,7 +35,7 @@ from geofix_train.fit import fit
 from geofix_train.photo_table import PhotoTable
 from geofix_train.town import make_town
 
-SIZE_KM, NUM_PHOTOS, SEED = 1.2, 6000, 1
+SIZE_KM, NUM_PHOTOS, SEED = 1.0, 7000, 1
 RECIPE = Path(__file__).parent.parent / "recipes" / "town_demo.toml"
 NUM_SAMPLE_PHOTOS = 8
 

@@ -32,7 +32,7 @@ CELLS = np.sort(s2.descendants([int(s2.cell_from_latlon(LAT, LON, level=13))], l
 
 def unit_rows(num: int, *, seed: int, dim: int = DIM) -> Floats:
     vectors = np.random.default_rng(seed).standard_normal((num, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def queries() -> Queries:
 def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, str]], object]) -> None:
     """Change tensors and metadata of a file."""
     with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
         metadata = file.metadata()
     change(tensors, metadata)
     save_file(tensors, path, metadata)
@@ -167,7 +167,7 @@ def test_metadata_that_cannot_be_read_is_refused(
     path = tmp_path / "codes.safetensors"
     write_cell_codes(codes, path)
     rewrite(path, change)
-    with pytest.raises(CellCodesError, match="metadata lacks"):
+    with pytest.raises(CellCodesError, match=f"metadata lacks a readable '{key}'"):
         read_cell_codes(path)
 
 
@@ -175,7 +175,7 @@ def test_slices_that_cannot_be_read_are_refused(queries: Queries, tmp_path: Path
     path = tmp_path / "queries.safetensors"
     write_queries(queries, path)
     rewrite(path, lambda tensors, metadata: metadata.update(slices="["))
-    with pytest.raises(CellCodesError, match="metadata lacks"):
+    with pytest.raises(CellCodesError, match="metadata lacks a readable 'slices'"):
         read_queries(path)
 
 
@@ -200,7 +200,7 @@ def test_children_of_one_cell_differ_where_its_neighbours_do() -> None:
     parents = np.unique(s2.parent(CELLS, level=15))
     grid = PrototypeGrid(parents, level=15, code_level=16)
     upsampled = upsample(grid, unit_rows(len(parents), seed=0), CELLS[:4])
-    assert float((upsampled[0] * upsampled[3]).sum()) < 0.9
+    assert float((upsampled[0] * upsampled[3]).sum()) < 0.99
 
 
 @pytest.mark.parametrize("right", ["prototypes", "aerial"])

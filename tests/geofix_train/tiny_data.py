@@ -65,7 +65,7 @@ def tiny_config(
     photos: Path, aerial: Path | None = None, *, min_images: int = 1, **run: Any
 ) -> FitConfig:
     """Return settings of a small model and short training; `run` changes those of RunConfig."""
-    settings = RunConfig(epochs=3, warmup_epochs=1, batch_size=8, checkpoint_seconds=0.0)
+    settings = RunConfig(epochs=3, warmup_steps=2, batch_size=8, checkpoint_seconds=0.0)
     return FitConfig(
         data=DataConfig(
             photos=str(photos),

@@ -140,10 +140,7 @@ def write_cell_codes(codes: CellCodes, path: Path) -> None:
 def read_cell_codes(path: Path) -> CellCodes:
     """Read `codes.safetensors`; raise CellCodesError where it is not one."""
     tensors, metadata = _load(path, ("cells", "prototypes", "aerial", "num_photos"))
-    try:
-        kappa, provenance = json.loads(metadata["kappa"]), json.loads(metadata["provenance"])
-    except (KeyError, ValueError) as e:
-        raise CellCodesError(f"{path}: metadata lacks a readable {e}") from e
+    kappa, provenance = (_metadata(metadata, name, path) for name in ("kappa", "provenance"))
     return CellCodes(
         tensors["cells"], tensors["prototypes"], tensors["aerial"], tensors["num_photos"],
         kappa, provenance,
@@ -162,8 +159,15 @@ def write_queries(queries: Queries, path: Path) -> None:
 def read_queries(path: Path) -> Queries:
     """Read `queries.safetensors`; raise CellCodesError where it is not one."""
     tensors, metadata = _load(path, ("embeddings", "latlon"))
-    slices = tuple(json.loads(metadata.get("slices", "[]")))
+    slices = tuple(_metadata(metadata, "slices", path))
     return Queries(tensors["embeddings"], tensors["latlon"], slices)
+
+
+def _metadata(metadata: dict[str, str], name: str, path: Path) -> Any:
+    try:
+        return json.loads(metadata[name])
+    except (KeyError, ValueError) as e:
+        raise CellCodesError(f"{path}: metadata lacks a readable {name!r}: {e}") from e
 
 
 def _save(tensors: dict[str, npt.NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ class DataConfig:
 class ModelConfig:
     """The encoders. Ground and aerial share this shape and no weights."""
 
-    width: int = 32  # channels of the first stage; later stages double it
+    width: int = 32  # the two stages have 2 and 4 times as many channels
     num_clusters: int = 16  # SALAD clusters, without the dustbin
     cluster_dim: int = 16
     dim: int = 128  # of an embedding
@@ -66,12 +66,13 @@ class ObjectiveConfig:
 class RunConfig:
     """How to train."""
 
-    epochs: int = 10
-    warmup_epochs: int = 2  # without prototypes, which then start as class means
+    epochs: int = 16
+    warmup_steps: int = 40  # without prototypes, which then start as class means
     batch_size: int = 64
     learning_rate: float = 2e-3
     prototype_learning_rate: float = 2e-2  # each row is seen rarely, so it takes larger steps
     weight_decay: float = 0.02
+    zoom: float = 0.85  # a photo is cut down to between this share of its sides and all of it
     shift_m: float = 40.0  # tiles are moved by up to this and turned by any angle
     seed: int = 0
     checkpoint_seconds: float = 60.0  # how often a run can be resumed from

@@ -29,6 +29,8 @@ from geofix_train.objective import PrototypeGrid, interpolate, pair_loss
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
 
+_NUM_START_IMAGES = 256  # that the first layers start from
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -73,18 +75,18 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     optimizer = _optimizer(model, config)
     epoch_steps = max(1, len(data.photos) // config.run.batch_size)
     num_steps = epoch_steps * config.run.epochs
-    warmup_steps = epoch_steps * min(config.run.warmup_epochs, config.run.epochs - 1)
     step = load_checkpoint(run, model, optimizer)
+    if step == 0:
+        start_encoders(model, data, config)
     saved_at = time.monotonic()
     with (run / "log.jsonl").open("a") as log, _bar(step, num_steps) as bar:
         model.train()
         while step < num_steps:
-            if step == warmup_steps:
+            if step == config.run.warmup_steps:
                 start_prototypes(model, data)
             _set_learning_rates(optimizer, step / num_steps)
-            losses = _step(
-                model, optimizer, data, config, step, with_prototypes=step >= warmup_steps
-            )
+            is_warm = step >= config.run.warmup_steps
+            losses = _step(model, optimizer, data, config, step, with_prototypes=is_warm)
             step += 1
             bar.set_postfix(loss=f"{losses['loss']:.3f}")
             bar.update()
@@ -186,7 +188,7 @@ def _optimizer(model: Model, config: FitConfig) -> torch.optim.Optimizer:
     ]
     for group in groups:
         group["peak_lr"] = group["lr"]
-    return torch.optim.AdamW(groups)
+    return torch.optim.AdamW(groups, fused=True)
 
 
 def _set_learning_rates(optimizer: torch.optim.Optimizer, progress: float) -> None:
@@ -194,6 +196,16 @@ def _set_learning_rates(optimizer: torch.optim.Optimizer, progress: float) -> No
     share = min(progress / 0.1 + 0.05, 1.0) * min(1.0, (1.0 - progress) / 0.9)
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * share
+
+
+def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
+    """Let the first layer of each encoder start from what its images look like."""
+    rng = np.random.default_rng([config.run.seed, 3])
+    rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
+    generator = torch.Generator().manual_seed(config.run.seed)
+    model.ground.start_from(torch.from_numpy(data.photos[rows]), generator)
+    if data.mosaics:
+        model.aerial.start_from(_tiles(data, config, rows, rng), generator)
 
 
 @torch.no_grad()
@@ -274,7 +286,8 @@ def _losses(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the weighted loss of each pair."""
     objective = config.objective
-    ground = model.ground(augment(torch.from_numpy(data.photos[batch]), rng))
+    photos = augment(torch.from_numpy(data.photos[batch]), rng)
+    ground = model.ground(crop(photos, rng, zoom=config.run.zoom))
     lat, lon = data.table.lat[batch], data.table.lon[batch]
     # Photos are compared with what they will be searched in: prototypes as cell codes hold them.
     prototypes = functional.normalize(model.prototypes, dim=1)
@@ -334,3 +347,26 @@ def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
     images = images.float()
     images = torch.where(is_gray, images.mean(dim=3, keepdim=True), images)
     return (images * gain * tint + offset).clamp(0.0, 255.0)
+
+
+def crop(images: Tensor, rng: np.random.Generator, *, zoom: float) -> Tensor:
+    """Cut a random part out of each image, and bring it back to the image's size.
+
+    As if the camera had looked a little aside, with a longer lens.
+
+    Args:
+        images: (B, H, W, 3), 0 to 255.
+        rng: of the parts.
+        zoom: the smallest share of width and height that is kept.
+    """
+    num, height, width, _ = images.shape
+    share = rng.uniform(zoom, 1.0, num)
+    aside = rng.uniform(-1.0, 1.0, (num, 2)) * (1.0 - share[:, None])
+    place = np.zeros((num, 2, 3), np.float32)
+    place[:, 0, 0] = place[:, 1, 1] = share
+    place[:, :, 2] = aside
+    grid = functional.affine_grid(
+        torch.from_numpy(place), [num, 3, height, width], align_corners=False
+    )
+    cut = functional.grid_sample(images.permute(0, 3, 1, 2), grid, align_corners=False)
+    return cut.permute(0, 2, 3, 1)

@@ -10,9 +10,12 @@ from torch.nn import functional
 
 from geofix_train.config import ModelConfig
 
+PATCH_PX = 8  # side of the squares that the first layer cuts an image into
 SINKHORN_ITERATIONS = 3
 _MEAN = (118.0, 118.0, 114.0)  # of street photos and orthophotos, 0 to 255
 _SCALE = (62.0, 62.0, 62.0)
+_NUM_PATCHES = 20_000  # that the first layer starts from
+_MIN_VARIANCE = 0.01  # weaker components are noise and are not blown up further
 
 
 class Salad(nn.Module):
@@ -102,9 +105,7 @@ class Encoder(nn.Module):
         super().__init__()
         width = config.width
         self.backbone = nn.Sequential(
-            _down(3, width, 4, 4),
-            _Block(width),
-            _down(width, 2 * width, 3, 2),
+            _down(3, 2 * width, PATCH_PX, PATCH_PX),
             _Block(2 * width),
             _down(2 * width, 4 * width, 3, 2),
             _Block(4 * width),
@@ -118,6 +119,28 @@ class Encoder(nn.Module):
         self.projection = nn.Linear(self.aggregator.dim, config.dim)
         self.register_buffer("mean", torch.tensor(_MEAN), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE), persistent=False)
+
+    @torch.no_grad()
+    def start_from(self, images: Tensor, generator: torch.Generator) -> None:
+        """Let the first layer start from the principal components of patches of images.
+
+        Each is whitened, and there twice with opposite signs, since a ReLU follows. A layer that
+        starts at random spends a good part of a short training on finding them.
+
+        Args:
+            images: (N, H, W, 3), 0 to 255.
+            generator: draws the patches.
+        """
+        stem = self.backbone[0][0]  # type: ignore[index]
+        pixels = ((images.float() - self.mean) / self.scale).permute(0, 3, 1, 2)
+        patches = functional.unfold(pixels, PATCH_PX, stride=PATCH_PX).transpose(1, 2).flatten(0, 1)
+        chosen = torch.randperm(len(patches), generator=generator)[:_NUM_PATCHES]
+        patches = patches[chosen] - patches[chosen].mean(dim=0)
+        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        num = len(stem.weight) // 2
+        scale = (variances[-num:] + _MIN_VARIANCE).sqrt()
+        filters = (directions[:, -num:] / scale).T.flip(0)
+        stem.weight.copy_(torch.cat([filters, -filters]).view_as(stem.weight))
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3), 0 to 255; return (B, dim), each row of unit length."""
