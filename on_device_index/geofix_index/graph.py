@@ -57,6 +57,8 @@ class Graph:
         library = kernel.load_kernel()
         if library is None:
             raise RuntimeError("a graph was opened without a kernel")
+        if table.shape != (len(self._blank) * 8 // bits, 2**bits):
+            raise ValueError(f"table has shape {table.shape}, which is not the shard's")
         self._index.expansion_search = max(expansion, k)
         with kernel.query(library, table, bits=bits):
             # The metric never reads the query vector. Without a dtype, bytes would mean bits.

@@ -47,6 +47,10 @@ def kernel_version() -> int | None:
 
 def scan(table: Floats, pq_codes: PQCodes, *, bits: int, use_kernel: bool = True) -> Floats:
     """Return the scores (N,) of pq codes (N, bytes) under a look-up table (M, 2^bits)."""
+    if table.shape != (pq_codes.shape[1] * 8 // bits, 2**bits):
+        raise ValueError(
+            f"table has shape {table.shape}, want {(pq_codes.shape[1] * 8 // bits, 2**bits)}"
+        )
     library = load_kernel() if use_kernel else None
     if library is None:
         return scan_numpy(table, pq_codes, bits=bits)

@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("geofix-train: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except argparse.ArgumentError as e:
+        print(f"geofix-train: {e}", file=sys.stderr)
+        return 2
     except (ValueError, OSError, FloatingPointError, geofix.GeofixError) as e:
         print(f"geofix-train: {e}", file=sys.stderr)
         return 1
@@ -79,7 +82,8 @@ def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
     codes.add_argument(
         "-o", "--output", type=Path, metavar="DIR",
-        help="receives codes.safetensors, queries.safetensors and encoder/ (RUN/codes)",
+        help="receives codes.safetensors and queries.safetensors (RUN/codes); with --encoder also "
+        "encoder/",
     )  # fmt: skip
     _add_on_error(codes)
 
@@ -124,7 +128,9 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 def _codes(arguments: argparse.Namespace) -> None:
     if (arguments.run is None) == (arguments.encoder is None):
-        raise ValueError("give either a run folder or --encoder MODEL.onnx with --photos TABLE")
+        raise argparse.ArgumentError(
+            None, "give either a run folder or --encoder MODEL.onnx with --photos TABLE"
+        )
     if arguments.encoder is None:
         _codes_of_run(arguments)
     else:
@@ -155,7 +161,7 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
     )
 
     if arguments.photos is None or arguments.output is None:
-        raise ValueError("--encoder needs --photos TABLE and --output DIR")
+        raise argparse.ArgumentError(None, "--encoder needs --photos TABLE and --output DIR")
     spec = None
     if arguments.input_spec is not None:
         spec = InputSpec.from_json(json.loads(arguments.input_spec.read_text()))

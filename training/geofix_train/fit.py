@@ -75,17 +75,20 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     optimizer = _optimizer(model, config)
     epoch_steps = max(1, len(data.photos) // config.run.batch_size)
     num_steps = epoch_steps * config.run.epochs
+    # Without imagery prototypes are all there is to learn from.
+    warmup_steps = config.run.warmup_steps if data.mosaics else 0
     step = load_checkpoint(run, model, optimizer)
     if step == 0:
         start_encoders(model, data, config)
+    _cut_log(run, step)
     saved_at = time.monotonic()
-    with (run / "log.jsonl").open("a") as log, _bar(step, num_steps) as bar:
+    with (run / "log.jsonl").open("a", buffering=1) as log, _bar(step, num_steps) as bar:
         model.train()
         while step < num_steps:
-            if step == config.run.warmup_steps:
+            if step == warmup_steps:
                 start_prototypes(model, data)
             _set_learning_rates(optimizer, step / num_steps)
-            is_warm = step >= config.run.warmup_steps
+            is_warm = step >= warmup_steps
             losses = _step(model, optimizer, data, config, step, with_prototypes=is_warm)
             step += 1
             bar.set_postfix(loss=f"{losses['loss']:.3f}")
@@ -175,6 +178,13 @@ def _start(config: FitConfig, run: Path) -> None:
     kept.write_text(config.to_json() + "\n")
 
 
+def _cut_log(run: Path, step: int) -> None:
+    """Drop from the log what a stopped run did after its last checkpoint: it is done again."""
+    log = run / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    log.write_text("".join(lines[:step]))
+
+
 def _bar(step: int, total: int) -> "tqdm[None]":
     return tqdm(initial=step, total=total, desc="fit", unit="step", disable=None)
 
@@ -252,12 +262,14 @@ def _step(
 ) -> dict[str, float]:
     """Take one optimizer step; return the losses by name."""
     rng = np.random.default_rng([config.run.seed, step])
-    batch = _draw_batch(rng, data, config, step)
+    batch = _draw_batch(data, config, step)
     losses = dict(_losses(model, data, config, batch, rng, with_prototypes=with_prototypes))
     loss = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(loss):
         names = data.table.columns["path"][batch[:4]].tolist()
-        raise FloatingPointError(f"loss is {loss.item()} at step {step}; the batch starts {names}")
+        raise FloatingPointError(
+            f"loss is {loss.item()} at step {step + 1}; the batch starts {names}"
+        )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -265,9 +277,7 @@ def _step(
     return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
 
-def _draw_batch(
-    rng: np.random.Generator, data: TrainingData, config: FitConfig, step: int
-) -> npt.NDArray[np.intp]:
+def _draw_batch(data: TrainingData, config: FitConfig, step: int) -> npt.NDArray[np.intp]:
     """Return the photos of a step: each epoch is a permutation of all."""
     size = config.run.batch_size
     epoch, at = divmod(step, max(1, len(data.photos) // size))
