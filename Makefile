@@ -30,7 +30,7 @@ test-pythons:
 	PIP_ARGS="$(PIP_ARGS)" tests/run_on_all_pythons.sh
 
 results: $(VENV)/.dev
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf $(VENV) build dist

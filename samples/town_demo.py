@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from geofix_export import build_pack, export_encoder
 from geofix_train.aerial import read_imagery
 from geofix_train.cell_codes import write_cell_codes, write_queries
 from geofix_train.codes import encode_run, make_codes
-from geofix_train.config import read_config
+from geofix_train.config import FitConfig, read_config
 from geofix_train.evaluate import (
     Predictions,
     predict,
@@ -40,15 +41,22 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "town_demo.toml"
 NUM_SAMPLE_PHOTOS = 8
 
 
-def main(out: Path) -> None:
+def main(
+    out: Path,
+    *,
+    size_km: float = SIZE_KM,
+    num_photos: int = NUM_PHOTOS,
+    seed: int = SEED,
+    recipe: Path = RECIPE,
+) -> None:
     """Run every step into the folder `out`, from nothing."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     seconds: dict[str, float] = {}
     with _timed("town", seconds):
-        make_town(out / "town", size_km=SIZE_KM, num_photos=NUM_PHOTOS, seed=SEED)
+        make_town(out / "town", size_km=size_km, num_photos=num_photos, seed=seed)
     with _timed("fit", seconds):
-        run = fit(read_config(RECIPE), out / "run")
+        run = fit(_config(recipe, out / "town"), out / "run")
     with _timed("codes", seconds):
         encoded = encode_run(run)
         codes = make_codes(encoded)
@@ -80,7 +88,7 @@ def main(out: Path) -> None:
     report = {
         "seconds": {stage: round(s, 1) for stage, s in seconds.items()},
         "num_cells": len(codes.cells),
-        "num_photos": NUM_PHOTOS,
+        "num_photos": num_photos,
         "kappa": round(codes.kappa, 4),
         **summarize(predictions),
         "pack_bytes": pack.stat().st_size,
@@ -89,6 +97,13 @@ def main(out: Path) -> None:
     print(f"\n{len(codes.cells)} cells, {len(test)} test photos, {report['seconds']} s\n")
     print(table_text(predictions))
     print(f"\n{out / 'map.png'} shows the fixes. Try:\n  geofix localize {pack} {picked[0]}")
+
+
+def _config(recipe: Path, town: Path) -> FitConfig:
+    """Return the recipe's settings for a town that may lie elsewhere than the recipe says."""
+    config = read_config(recipe)
+    photos, aerial = str(town / "photos.parquet"), str(town / "aerial")
+    return replace(config, data=replace(config.data, photos=photos, aerial=aerial))
 
 
 @contextmanager

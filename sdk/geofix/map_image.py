@@ -85,7 +85,7 @@ def draw_map(
         for corners in s2.vertices(cells):
             draw.polygon([plane.xy(*corner) for corner in corners.tolist()], _CELL, _CELL_EDGE)
     for fix in fixes:
-        _draw_circle(draw, plane, fix)
+        _draw_circle(draw, plane, fix, fill_alpha=60 // len(fixes))
     for fix, truth in zip(fixes, truths, strict=False):
         ends = [plane.xy(truth.lat, truth.lon), plane.xy(fix.latlon.lat, fix.latlon.lon)]
         draw.line(ends, fill=(*_INK, 150), width=2)
@@ -123,14 +123,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _draw_circle(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix) -> None:
+def _draw_circle(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix, *, fill_alpha: int) -> None:
     if fix.accuracy_m is None:
         return
     x, y = plane.xy(fix.latlon.lat, fix.latlon.lon)
     radius = fix.accuracy_m * plane.px_per_m
     colour = COLOURS[fix.status]
     box = (x - radius, y - radius, x + radius, y + radius)
-    draw.ellipse(box, fill=(*colour, 18), outline=(*colour, 110))
+    draw.ellipse(box, fill=(*colour, fill_alpha), outline=(*colour, 40 + fill_alpha))
 
 
 def _draw_dot(

@@ -24,6 +24,7 @@ from geofix_index.sphere import great_circle_m
 NUM_CANDIDATES = 256  # cells that share the probability; the rest counts as impossible
 FIXED_CONFIDENCE = 0.5  # a mode with at least this mass is a fix
 UNKNOWN_ELSEWHERE = 0.5  # an answer with at least this mass elsewhere is none
+ELSEWHERE_SHARE = 0.1  # of photos are taken to show a place that the map lacks
 _FAR_M = 500.0  # cells beyond this stand for a map that lacks the query's place
 _SPREAD = 4  # a cell is 4 x 4 points when radii are counted
 
@@ -107,9 +108,10 @@ def posterior(matches: Matches, calibration: Calibration | None) -> Posterior:
 def fit_calibration(found: Sequence[Matches], truth: Floats) -> Calibration:
     """Fit temperature and elsewhere score to how an index answers queries of known place.
 
-    Each query counts twice: as it is, where its true cell should be likely; and against the cells
-    beyond 500 m alone, as if the map lacked its place, where "elsewhere" should be. The pair with
-    the largest likelihood is found on a grid that is refined three times.
+    Each query counts twice: as it is, where its true cell should be likely; and, with the weight of
+    `ELSEWHERE_SHARE`, against the cells beyond 500 m alone, as if the map lacked its place, where
+    "elsewhere" should be. The pair with the largest likelihood is found on a grid that is refined
+    three times.
 
     Args:
         found: for each query its matches, best first, as many as the posterior will get.
@@ -208,4 +210,4 @@ def _loss(
     tiny = 1e-300
     here = np.log(np.maximum(true, tiny) / total)
     away = np.log(np.maximum(at_rest, tiny) / np.maximum(far, tiny))
-    return -float((here + away).mean())
+    return -float(((1 - ELSEWHERE_SHARE) * here + ELSEWHERE_SHARE * away).mean())

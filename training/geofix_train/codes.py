@@ -1,5 +1,6 @@
 """From a finished run to cell codes: encode the imagery, upsample the prototypes, choose kappa."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from geofix_train.objective import PrototypeGrid
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
 
-_TURNS = (0.0, 90.0, 180.0, 270.0)  # an aerial embedding is the mean over dates and turns
+# An aerial embedding is the mean over dates, turns and moves: photos stand all over their cell.
+_TURNS = (0.0, 180.0)  # degrees
+_MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # in units of how far training moves tiles
 _BATCH = 256
 
 
@@ -141,9 +144,9 @@ def _encode_cells(
         covered = np.flatnonzero(mosaic.covers(xy))
         for start in range(0, len(covered), _BATCH):
             rows = covered[start : start + _BATCH]
-            for turn in _TURNS:
+            for move, turn in itertools.product(_MOVES, _TURNS):
                 tiles = mosaic.tiles(
-                    xy[rows],
+                    xy[rows] + np.multiply(move, config.run.shift_m),
                     side_m=config.data.tile_side_m,
                     num_pixels=config.data.tile_pixels,
                     rotation_deg=np.full(len(rows), turn),

@@ -353,10 +353,10 @@ def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
     gain = torch.from_numpy(rng.uniform(0.85, 1.18, size).astype(np.float32))
     tint = torch.from_numpy(rng.uniform(0.96, 1.04, (len(images), 1, 1, 3)).astype(np.float32))
     offset = torch.from_numpy(rng.uniform(-10, 10, size).astype(np.float32))
-    is_gray = torch.from_numpy(rng.uniform(size=size) < 0.05)
-    images = images.float()
-    images = torch.where(is_gray, images.mean(dim=3, keepdim=True), images)
-    return (images * gain * tint + offset).clamp(0.0, 255.0)
+    is_gray = torch.from_numpy(rng.uniform(size=len(images)) < 0.05)
+    changed = images.to(torch.float32, copy=True)
+    changed[is_gray] = changed[is_gray].mean(dim=3, keepdim=True).expand(-1, -1, -1, 3)
+    return (changed * (gain * tint)).add_(offset).clamp_(0.0, 255.0)
 
 
 def crop(images: Tensor, rng: np.random.Generator, *, zoom: float) -> Tensor:
