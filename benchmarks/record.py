@@ -82,11 +82,13 @@ def _command() -> str:
 
 
 def _commit() -> str:
-    """Return the commit that was measured, with "+" where the code differed from it."""
+    """Return the commit that was measured, with "+" where the code differed from it.
+
+    Raises CalledProcessError outside a git checkout: a figure of unknown code says nothing.
+    """
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
     changed = git("status", "--porcelain", "--", "sdk", "on_device_index", "export", "training")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
+    return git("rev-parse", "--short", "HEAD").strip() + ("+" if changed.strip() else "")

@@ -36,9 +36,14 @@ def _section(record: dict[str, Any]) -> Iterator[str]:
     yield "| what | value |"
     yield "|---|---|"
     for value in record["values"]:
-        yield f"| {value['what']} | {value['value']:g} {value['unit']} |"
+        yield f"| {value['what']} | {_number(value['value'])} {value['unit']} |"
     yield f"\n`{record['command']}` on {machine['cpu']}, {machine['cores']} cores, "
     yield f"Python {machine['python']}, {record['date']}, commit {record['commit']}.\n"
+
+
+def _number(value: float) -> str:
+    """Return the shortest decimal form, with commas."""
+    return f"{value:,}".removesuffix(".0")
 
 
 if __name__ == "__main__":

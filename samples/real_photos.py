@@ -9,6 +9,7 @@ photos and where they were put) and the last pack in OUT.
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,9 @@ class Answers:
         return np.asarray(gap.min(axis=1))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run it."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(argv)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     table, _ = read_photo_table(arguments.photos)

@@ -104,7 +104,8 @@ def train_quantizer(cell_codes: npt.NDArray[np.float32], *, seed: int = 0) -> Pr
         )
     num_subspaces = dim // (SUBSPACE_DIM if few else EIGHT_BIT_SUBSPACE_DIM)
     bits = 4 if few else 8
-    return ProductQuantizer.train(cell_codes, num_subspaces=num_subspaces, bits=bits, seed=seed)
+    vectors = np.resize(cell_codes, (max(num_cells, 2**bits), dim))  # too few are repeated
+    return ProductQuantizer.train(vectors, num_subspaces=num_subspaces, bits=bits, seed=seed)
 
 
 def _checked(

@@ -13,6 +13,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run_command(arguments)
+    except ImportError as e:
+        print(f"geofix-export: needs {e.name}: pip install 'geofix[export]'", file=sys.stderr)
+        return 1
     except (ValueError, OSError, geofix.GeofixError) as e:
         print(f"geofix-export: {e}", file=sys.stderr)
         return 1

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from torch import nn
 
 from geofix.backends.onnx import OnnxEncoder
 from geofix_train.artifact import EncoderArtifact
-from geofix_train.checkpoint import load_finished
-from geofix_train.config import FitConfig
-from geofix_train.fit import Model, input_spec
+from geofix_train.fit import input_spec, load_model
 
 OPSET = 18
+IR_VERSION = 8  # what opset 18 came with; ONNX Runtime 1.17 reads no more than 9
 MIN_COSINE = 0.9999  # fp32 runs the same arithmetic in another order
 
 
@@ -32,11 +33,8 @@ def export_encoder(run: Path) -> EncoderArtifact:
         CheckpointError: the run is not finished.
         ParityError: ONNX Runtime does not reproduce the trained encoder's embeddings.
     """
-    config = FitConfig.from_json((run / "config.json").read_text())
-    weights, prototype_cells = load_finished(run)
-    model = Model(config, len(prototype_cells))
-    model.load_state_dict(weights)
-    encoder = model.ground.eval()
+    config, model, _ = load_model(run)
+    encoder = model.ground
     spec = input_spec(config)
     size = (2, spec.height, spec.width, 3)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
@@ -68,7 +66,20 @@ def _to_onnx(encoder: nn.Module, images: torch.Tensor, input_name: str, output_n
         )
     if program is None:
         raise ParityError("the exporter gave no program")
-    return bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    _clear_notes(model)
+    return bytes(model.SerializeToString())
+
+
+def _clear_notes(message: Message) -> None:
+    """Drop what the exporter notes beside the graph: lines of source code, with their paths."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in value if field.is_repeated else [value]:
+                _clear_notes(part)
 
 
 @contextlib.contextmanager

@@ -160,6 +160,17 @@ def test_few_cells_get_small_sub_quantizers() -> None:
     assert (quantizer.bits, quantizer.num_subspaces, quantizer.bytes_per_cell) == (4, 4, 2)
 
 
+@pytest.mark.parametrize("num_cells", [1, 15])
+def test_a_pack_may_have_fewer_cells_than_centroids(
+    build: Build, region: TinyRegion, encoder: EncoderArtifact, tmp_path: Path, num_cells: int
+) -> None:
+    codes = region.cell_codes[:num_cells]
+    build(tmp_path / "a.geofix", cells=region.cells[:num_cells], cell_codes=codes)
+    with Localizer.open(tmp_path / "a.geofix") as localizer:
+        found = [localizer.search(code).cell for code in codes]
+    assert found == region.tokens[:num_cells]
+
+
 def test_many_cells_get_large_sub_quantizers() -> None:
     vectors = np.random.default_rng(0).standard_normal((FEW_CELLS, 4)).astype(np.float32)
     quantizer = train_quantizer(vectors)

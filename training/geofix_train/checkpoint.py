@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
         if name.startswith("optimizer."):
             _, number, key = name.split(".", 2)
             state.setdefault(int(number), {})[key] = value
-    _load_weights(model, tensors, path)
+    weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+    load_weights(model, weights, run)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     return step
@@ -78,12 +80,13 @@ def load_finished(run: Path) -> tuple[dict[str, Tensor], npt.NDArray[np.uint64]]
     return model, cells
 
 
-def _load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], run: Path) -> None:
+    """Set a model's weights; raise CheckpointError where they belong to another model."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as e:
-        raise CheckpointError(f"{path}: belongs to another model: {e}") from e
+        reasons = " ".join(str(e).split())
+        raise CheckpointError(f"{run}: the weights belong to another model: {reasons}") from e
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], int, bool]:

@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except argparse.ArgumentError as e:
         print(f"geofix-train: {e}", file=sys.stderr)
         return 2
+    except ImportError as e:
+        print(f"geofix-train: needs {e.name}: pip install 'geofix[train]'", file=sys.stderr)
+        return 1
     except (ValueError, OSError, FloatingPointError, geofix.GeofixError) as e:
         print(f"geofix-train: {e}", file=sys.stderr)
         return 1

@@ -11,9 +11,16 @@ import torch
 import geofix_index.cells as s2
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
-from geofix_train.checkpoint import load_finished
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, embed, input_spec, load_imagery, mean_prototypes, prototype_grid
+from geofix_train.fit import (
+    Model,
+    embed,
+    input_spec,
+    load_imagery,
+    load_model,
+    mean_prototypes,
+    prototype_grid,
+)
 from geofix_train.objective import PrototypeGrid
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
@@ -51,10 +58,7 @@ def encode_run(run: Path, *, level: int = 16) -> EncodedRun:
         run: the folder of a finished `fit`.
         level: of the cell codes.
     """
-    config = FitConfig.from_json((run / "config.json").read_text())
-    weights, prototype_cells = load_finished(run)
-    model = Model(config, len(prototype_cells))
-    model.load_state_dict(weights)
+    config, model, prototype_cells = load_model(run)
     table, _ = read_photo_table(Path(config.data.photos), on_error="skip")
     photos, is_read, _ = read_photos(table, input_spec(config), on_error="skip")
     table, photos = table[is_read], photos[is_read]
@@ -138,7 +142,6 @@ def _encode_cells(
     """Return the mean embedding of each cell's tiles, of unit length or zero."""
     centres = s2.latlon_from_cell(cells)
     total = np.zeros((len(cells), config.model.dim), np.float32)
-    model.aerial.eval()
     for mosaic in mosaics:
         xy = mosaic.frame.xy(centres[:, 0], centres[:, 1])
         covered = np.flatnonzero(mosaic.covers(xy))

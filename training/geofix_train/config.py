@@ -14,6 +14,8 @@ else:
 
 Section = TypeVar("Section")
 
+RUN_CONFIG = "config.json"  # in a run folder
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names it and what was wanted."""
@@ -97,6 +99,15 @@ class FitConfig:
         return _config(json.loads(text))
 
 
+def read_run_config(run: Path) -> FitConfig:
+    """Read the settings that a run folder keeps; raise ConfigError where there are none."""
+    path = run / RUN_CONFIG
+    try:
+        return FitConfig.from_json(path.read_text())
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{path}: not readable as the settings of a run: {e}") from e
+
+
 def read_config(path: Path) -> FitConfig:
     """Read a TOML file; data paths become absolute.
 
@@ -117,7 +128,9 @@ def read_config(path: Path) -> FitConfig:
         raise ConfigError(f"{path}: {e}") from e
 
 
-def _config(content: dict[str, Any]) -> FitConfig:
+def _config(content: Any) -> FitConfig:
+    if not isinstance(content, dict):
+        raise ConfigError(f"settings are a {type(content).__name__}, want sections")
     sections = {
         "data": DataConfig, "model": ModelConfig, "objective": ObjectiveConfig, "run": RunConfig
     }  # fmt: skip

@@ -22,8 +22,8 @@ from geofix.input_spec import InputSpec
 from geofix_index import cells
 from geofix_index.sphere import great_circle_m
 from geofix_train.aerial import Mosaic, read_imagery
-from geofix_train.checkpoint import load_checkpoint, save_checkpoint
-from geofix_train.config import ConfigError, FitConfig
+from geofix_train.checkpoint import load_checkpoint, load_finished, load_weights, save_checkpoint
+from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, read_run_config
 from geofix_train.model import Encoder
 from geofix_train.objective import PrototypeGrid, interpolate, pair_loss
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
@@ -101,6 +101,20 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     return run
 
 
+def load_model(run: Path) -> tuple[FitConfig, Model, npt.NDArray[np.uint64]]:
+    """Return the settings of a finished run, its model, and the cells of its prototypes.
+
+    Raises:
+        ConfigError: no settings in the folder.
+        CheckpointError: the run is not finished, or its weights are not of these settings.
+    """
+    config = read_run_config(run)
+    weights, prototype_cells = load_finished(run)
+    model = Model(config, len(prototype_cells))
+    load_weights(model, weights, run)
+    return config, model.eval(), prototype_cells
+
+
 def load_training_data(config: FitConfig, *, on_error: str = "stop") -> TrainingData:
     """Read photos and imagery, and lay the prototypes' grid over them."""
     table, _ = read_photo_table(Path(config.data.photos), on_error=on_error)
@@ -172,8 +186,8 @@ def _check_cover(table: PhotoTable, mosaics: list[Mosaic], xy: npt.NDArray[np.fl
 def _start(config: FitConfig, run: Path) -> None:
     """Make the run folder, or check that it belongs to these settings."""
     run.mkdir(parents=True, exist_ok=True)
-    kept = run / "config.json"
-    if kept.exists() and FitConfig.from_json(kept.read_text()) != config:
+    kept = run / RUN_CONFIG
+    if kept.exists() and read_run_config(run) != config:
         raise ConfigError(f"{run} holds a run with other settings: choose another folder")
     kept.write_text(config.to_json() + "\n")
 
