@@ -8,8 +8,10 @@ import pytest
 from geofix_train.codes import EncodedRun, encode_run
 from geofix_train.config import FitConfig
 from geofix_train.fit import fit
-from geofix_train.photo_table import PhotoTable
+from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.town import dataset, make_town
+from geofix_train.town.drives import Shot, plan_drives
+from geofix_train.town.raster import World
 from tests.geofix_train.tiny_data import tiny_config, write_data
 
 SIZE_KM, NUM_PHOTOS, SEED = 0.8, 60, 1
@@ -33,6 +35,32 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
         patch.setattr(dataset, "_squares", lambda half_m: iter(MIDDLE_SQUARES))
         table = make_town(folder, size_km=SIZE_KM, num_photos=NUM_PHOTOS, seed=SEED, num_workers=2)
     return Town(folder, table)
+
+
+@pytest.fixture(scope="session")
+def town_table(town: Town) -> PhotoTable:
+    """Return the town's photo table as a user reads it."""
+    table, problems = read_photo_table(town.folder / "photos.parquet")
+    assert problems == []
+    return table
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """Return the world that the town shows."""
+    return dataset._Job(SEED, SIZE_KM * 500).world()
+
+
+@pytest.fixture(scope="session")
+def shots(world: World) -> list[Shot]:
+    """Return the photos that the town holds, as they were planned."""
+    return plan_shots(world, num_photos=NUM_PHOTOS)
+
+
+def plan_shots(world: World, *, num_photos: int) -> list[Shot]:
+    """Return photos of drives through the town."""
+    size_m = SIZE_KM * 1000
+    return plan_drives(world.streets, world.warp, size_m=size_m, num_photos=num_photos, seed=SEED)
 
 
 @pytest.fixture(scope="session")

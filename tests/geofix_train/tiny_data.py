@@ -3,8 +3,9 @@
 Photos stand in a square of 400 m, a third of them in its middle; imagery is one GeoTIFF.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ def write_data(folder: Path, *, num: int = 40, **columns: Any) -> Path:
         west=-300.0, north=300.0, pixel=2.0, crs=FRAME.crs,
     )  # fmt: skip
     return folder
+
+
+def write_toml(config: FitConfig, path: Path) -> Path:
+    """Write settings as a user does; return the path."""
+    sections = asdict(config)
+    lines = [
+        line
+        for name, values in sections.items()
+        for line in (f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in values.items()))
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def tiny_config(

@@ -1,0 +1,353 @@
+"""`geofix-train` from the words of its command line to its files, its lines and its exit status."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import geofix
+import geofix_index.cells as s2
+import geofix_train.fit
+import geofix_train.town
+from geofix.input_spec import InputSpec
+from geofix_train.artifact import read_artifact
+from geofix_train.cell_codes import read_cell_codes, read_queries
+from geofix_train.cli import main
+from geofix_train.evaluate import METHODS, read_predictions
+from geofix_train.photo_table import PhotoTable
+from tests.geofix_train.tiny_data import (
+    FRAME,
+    HALF_M,
+    make_table,
+    tiny_config,
+    write_data,
+    write_toml,
+)
+from tests.tiny_pack import HEIGHT, WIDTH, make_onnx, projection
+
+COMMANDS = ("town", "fit", "codes", "evaluate")
+README = Path(__file__).parents[2] / "README.md"
+NUM = 40
+SPEC = InputSpec(width=WIDTH, height=HEIGHT, layout="nchw", dtype="float32", scale=(60.0,) * 3)
+
+
+class Outcome(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command line and catches what it prints."""
+
+    def run_words(*words: object) -> Outcome:
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as e:  # argparse
+            status = int(e.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return run_words
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that the command line has finished, beside its `my.toml`."""
+    folder = tmp_path_factory.mktemp("cli")
+    config = tiny_config(data / "photos.parquet", data / "aerial", epochs=1)
+    toml = write_toml(config, folder / "my.toml")
+    assert main(["fit", str(toml), "-o", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `model.onnx` and `spec.json`."""
+    folder = tmp_path_factory.mktemp("encoder")
+    weights = projection(np.random.default_rng(0), dim=16)
+    (folder / "model.onnx").write_bytes(make_onnx(weights, spec=SPEC))
+    (folder / "spec.json").write_text(json.dumps(SPEC.to_json()))
+    return folder
+
+
+def write_csv(folder: Path, *rows: str) -> Path:
+    """Write photos of the tiny data set and a table of three of them, or of `rows`; return it."""
+    table = make_table(folder, num=3)
+    lines = [f"{row:03d}.png,{table.lat[row]},{table.lon[row]}" for row in range(3)]
+    (folder / "photos.csv").write_text("\n".join(["path,lat,lon", *(rows or lines)]) + "\n")
+    return folder / "photos.csv"
+
+
+def failure(outcome: Outcome) -> str:
+    """Check that a command failed as commands do; return what it said."""
+    assert outcome.status == 1
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("geofix-train: ")
+    return outcome.err.removeprefix("geofix-train: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_each_command_has_help(run: Run, command: str) -> None:
+    for flag in ("-h", "--help"):
+        outcome = run(*command.split(), flag)
+        assert outcome.status == 0
+        assert outcome.out.startswith(f"usage: geofix-train {command}".rstrip())
+        assert len(outcome.out.splitlines()) > 3
+        assert outcome.err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_stands_in_the_readme(command: str) -> None:
+    assert f"| `geofix-train {command} " in README.read_text()
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version") == (0, f"geofix {geofix.__version__}\n", "")
+
+
+def test_town_draws_what_was_asked_for_and_tells_the_splits(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[Path, dict[str, Any]]] = []
+
+    def make_town(out: Path, **arguments: Any) -> PhotoTable:
+        drawn.append((out, arguments))
+        return make_table(tmp_path / "photos", num=NUM)
+
+    monkeypatch.setattr(geofix_train.town, "make_town", make_town)
+    out = tmp_path / "town"
+    outcome = run("town", out, "--size-km", "0.9", "--photos", "77", "--seed", "5")
+    assert outcome == (0, f"{out}: 40 photos (32 train, 4 val, 4 test)\n", "")
+    run("town", out)
+    assert drawn == [
+        (out, {"size_km": 0.9, "num_photos": 77, "seed": 5}),
+        (out, {"size_km": 1.5, "num_photos": 4000, "seed": 1}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size-km", "0.5"], "--size-km is 0.5, want 0.8 to 20"),
+        (["--photos", "10"], "--photos is 10, want at least 50"),
+        (["--seed", "-3"], "--seed is -3, want 0 or more"),
+    ],
+)
+def test_town_names_a_number_out_of_range(
+    run: Run, tmp_path: Path, words: list[str], message: str
+) -> None:
+    assert failure(run("town", tmp_path / "town", *words)) == message
+
+
+def test_town_leaves_a_folder_alone_that_holds_something(run: Run, data: Path) -> None:
+    said = failure(run("town", data))
+    assert said == f"{data} is not empty: choose another folder or remove it"
+
+
+def test_fit_prints_the_run_folder_and_goes_on_with_a_run(run: Run, fitted: Path) -> None:
+    outcome = run("fit", fitted.parent / "my.toml", "-o", fitted)
+    assert (outcome.status, outcome.out) == (0, f"{fitted}\n")
+    assert len((fitted / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_run_is_named_after_its_settings_where_nothing_is_said(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(data / "photos.parquet", epochs=1)
+    outcome = run("fit", write_toml(config, tmp_path / "ours.toml"))
+    assert (outcome.status, outcome.out) == (0, f"{Path('runs') / 'ours'}\n")
+    assert (tmp_path / "runs" / "ours" / "checkpoint.safetensors").exists()
+
+
+def test_fit_says_how_to_go_on_after_ctrl_c(
+    run: Run, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(geofix_train.fit, "_step", stop)
+    outcome = run("fit", fitted.parent / "my.toml", "-o", tmp_path / "run")
+    assert (outcome.status, outcome.out) == (130, "")
+    assert outcome.err == "geofix-train: stopped; the same command goes on from here\n"
+
+
+def test_fit_refuses_settings_that_it_does_not_know(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text('[data]\nphotos = "photos.csv"\n[run]\nepoch = 3\n')
+    said = failure(run("fit", tmp_path / "my.toml"))
+    assert said.startswith(f"{tmp_path / 'my.toml'}: unknown key in [run]: 'epoch'; did you mean")
+
+
+def test_fit_names_a_missing_table(run: Run, tmp_path: Path) -> None:
+    toml = write_toml(tiny_config(tmp_path / "none.csv"), tmp_path / "my.toml")
+    said = failure(run("fit", toml, "-o", tmp_path / "run"))
+    assert said == f"{tmp_path / 'none.csv'}: no such file"
+
+
+def test_fit_names_a_missing_photo_and_trains_without_it_where_asked(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = write_data(tmp_path)
+    (folder / "003.png").unlink()
+    toml = write_toml(tiny_config(folder / "photos.parquet", epochs=1), tmp_path / "my.toml")
+    said = failure(run("fit", toml, "-o", tmp_path / "run"))
+    assert said == f"{folder / 'photos.parquet'}: row 4 (003.png): no such photo"
+    outcome = run("fit", toml, "-o", tmp_path / "run", "--on-error", "skip")
+    assert (outcome.status, outcome.out) == (0, f"{tmp_path / 'run'}\n")
+
+
+def test_fit_names_the_row_whose_coordinates_are_swapped(run: Run, tmp_path: Path) -> None:
+    latlon = FRAME.latlon(np.random.default_rng(0).uniform(-HALF_M, HALF_M, (NUM, 2)))
+    latlon[5] = latlon[5, ::-1]
+    folder = write_data(tmp_path, lat=latlon[:, 0], lon=latlon[:, 1])
+    toml = write_toml(tiny_config(folder / "photos.parquet"), tmp_path / "my.toml")
+    said = failure(run("fit", toml, "-o", tmp_path / "run"))
+    assert "row 6 (005.png): lat 8.5" in said
+    assert said.endswith("near them if swapped")
+
+
+def test_codes_and_queries_of_a_run_lie_in_its_folder(run: Run, fitted: Path) -> None:
+    outcome = run("codes", fitted)
+    codes = read_cell_codes(fitted / "codes" / "codes.safetensors")
+    said = f"{fitted / 'codes'}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}\n"
+    assert (outcome.status, outcome.out) == (0, said)
+    queries = read_queries(fitted / "codes" / "queries.safetensors")
+    assert len(queries.latlon) == len(queries.slices) == NUM // 10
+    assert codes.num_photos.sum() == NUM * 8 // 10
+
+
+def test_codes_take_level_and_kappa(run: Run, fitted: Path, tmp_path: Path) -> None:
+    outcome = run("codes", fitted, "--level", "17", "--kappa", "0.25", "-o", tmp_path / "fine")
+    codes = read_cell_codes(tmp_path / "fine" / "codes.safetensors")
+    assert outcome.out == f"{tmp_path / 'fine'}: {len(codes.cells)} cells, kappa 0.25\n"
+    assert codes.kappa == 0.25
+    assert set(s2.level_of(codes.cells).tolist()) == {17}
+
+
+def test_codes_of_a_folder_that_holds_no_run_are_an_error(run: Run, tmp_path: Path) -> None:
+    assert str(tmp_path / "config.json") in failure(run("codes", tmp_path))
+
+
+def test_codes_without_training_are_made_from_photos_and_an_encoder(
+    run: Run, encoder: Path, data: Path, tmp_path: Path
+) -> None:
+    outcome = run(
+        *("codes", "--encoder", encoder / "model.onnx", "--input-spec", encoder / "spec.json"),
+        *("--photos", data / "photos.parquet", "-o", tmp_path / "mine"),
+    )
+    codes = read_cell_codes(tmp_path / "mine" / "codes.safetensors")
+    assert outcome.out == f"{tmp_path / 'mine'}: {len(codes.cells)} cells\n"
+    assert outcome.status == 0
+    assert len(read_queries(tmp_path / "mine" / "queries.safetensors").latlon) == NUM // 10
+    assert read_artifact(tmp_path / "mine" / "encoder").dim == codes.cell_codes.shape[1] == 16
+
+
+@pytest.fixture
+def codes_of(run: Run, encoder: Path, tmp_path: Path) -> Run:
+    """Return a function that makes codes from a table by the encoder."""
+
+    def make(table: Path, *words: object) -> Outcome:
+        named = ("--encoder", encoder / "model.onnx", "--input-spec", encoder / "spec.json")
+        return run("codes", *named, "--photos", table, "-o", tmp_path / "mine", *words)
+
+    return make
+
+
+def test_a_missing_photo_stops_and_is_named(codes_of: Run, tmp_path: Path) -> None:
+    table = write_csv(tmp_path)
+    (tmp_path / "001.png").unlink()
+    assert failure(codes_of(table)) == f"{table}: row 2 (001.png): no such photo"
+
+
+def test_a_missing_photo_is_left_out_and_named_where_asked(codes_of: Run, tmp_path: Path) -> None:
+    table = write_csv(tmp_path)
+    (tmp_path / "001.png").unlink()
+    outcome = codes_of(table, "--on-error", "skip")
+    assert outcome.status == 0
+    assert outcome.err == "geofix-train: left out: row 2 (001.png): no such photo\n"
+    codes = read_cell_codes(tmp_path / "mine" / "codes.safetensors")
+    assert codes.num_photos.sum() == 2
+
+
+def test_swapped_coordinates_name_the_row(codes_of: Run, tmp_path: Path) -> None:
+    rows = ("000.png,47.37,8.54", "001.png,47.37,8.54", "002.png,8.54,47.37")
+    said = failure(codes_of(write_csv(tmp_path, *rows)))
+    wanted = "row 3 (002.png): lat 8.54, lon 47.37 lie far from all other photos and near them if"
+    assert said == f"{tmp_path / 'photos.csv'}: {wanted} swapped"
+
+
+def test_a_spec_of_another_model_is_an_error_of_one_line(
+    run: Run, encoder: Path, tmp_path: Path
+) -> None:
+    table, spec = write_csv(tmp_path), tmp_path / "spec.json"
+    words = ("--encoder", encoder / "model.onnx", "--photos", table, "-o", tmp_path / "mine")
+    for change in ({"input_name": "pixels"}, {"width": 48}, {"layout": "nhwc"}, {"widht": 32}):
+        spec.write_text(json.dumps({**SPEC.to_json(), **change}))
+        assert len(failure(run("codes", *words, "--input-spec", spec))) > 30
+    assert "give --input-spec FILE" in failure(run("codes", *words))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_evaluate_prints_a_table_of_all_methods(run: Run, fitted: Path) -> None:
+    outcome = run("evaluate", fitted)
+    assert outcome.status == 0
+    assert [line.split()[0] for line in outcome.out.splitlines()] == ["method", *METHODS]
+    assert set(read_predictions(fitted / "predictions-test.parquet").answers) == set(METHODS)
+
+
+def test_evaluate_prints_json_of_another_split_and_through_a_pack(
+    run: Run, fitted: Path, pack_path: Path
+) -> None:
+    outcome = run("evaluate", fitted, "--split", "val", "--json", "--pack", pack_path)
+    assert outcome.status == 0
+    summary = json.loads(outcome.out)
+    assert summary["num_queries"] == NUM // 10
+    assert list(summary["recall_at_m"]) == [*METHODS, "on_device"]
+    assert outcome.out.count("\n") == 1
+    assert (fitted / "predictions-val.parquet").exists()
+
+
+def test_evaluate_names_a_split_without_photos(run: Run, fitted: Path) -> None:
+    assert failure(run("evaluate", fitted, "--split", "none")) == "no photo has split 'none'"
+
+
+def test_evaluate_names_a_pack_that_is_not_there(run: Run, fitted: Path) -> None:
+    missing = fitted / "none.geofix"
+    assert str(missing) in failure(run("evaluate", fitted, "--pack", missing))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["paint"],
+        ["town"],
+        ["town", "out", "--photos", "many"],
+        ["fit"],
+        ["fit", "my.toml", "--on-error", "ignore"],
+        ["codes"],
+        ["codes", "run", "--encoder", "model.onnx"],
+        ["codes", "--encoder", "model.onnx"],
+        ["codes", "--encoder", "model.onnx", "--photos", "photos.csv"],
+        ["codes", "run", "--level", "sixteen"],
+        ["evaluate"],
+        ["evaluate", "run", "--recall"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_has_exit_status_2(run: Run, words: list[str]) -> None:
+    outcome = run(*words)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert outcome.err.splitlines()[-1].startswith("geofix-train")
