@@ -205,6 +205,20 @@ def test_fit_names_a_missing_photo_and_trains_without_it_where_asked(
     assert said == f"{folder / 'photos.parquet'}: row 4 (003.png): no such photo"
     outcome = run("fit", toml, "-o", tmp_path / "run", "--on-error", "skip")
     assert (outcome.status, outcome.out) == (0, f"{tmp_path / 'run'}\n")
+    assert outcome.err == "geofix-train: left out: row 4 (003.png): no such photo\n"
+
+
+def test_codes_of_a_run_name_a_photo_that_is_gone(run: Run, tmp_path: Path, data: Path) -> None:
+    folder = write_data(tmp_path)
+    toml = write_toml(tiny_config(folder / "photos.parquet", epochs=1), tmp_path / "my.toml")
+    run("fit", toml, "-o", tmp_path / "run")
+    (folder / "003.png").unlink()
+    missing = "row 4 (003.png): no such photo"
+    for words in (("codes", tmp_path / "run"), ("evaluate", tmp_path / "run")):
+        assert failure(run(*words)) == f"{folder / 'photos.parquet'}: {missing}"
+    outcome = run("codes", tmp_path / "run", "--on-error", "skip")
+    assert (outcome.status, outcome.err) == (0, f"geofix-train: left out: {missing}\n")
+    assert run("evaluate", tmp_path / "run", "--on-error", "skip").status == 0
 
 
 def test_fit_names_the_row_whose_coordinates_are_swapped(run: Run, tmp_path: Path) -> None:
@@ -295,6 +309,8 @@ def test_a_spec_of_another_model_is_an_error_of_one_line(
     for change in ({"input_name": "pixels"}, {"width": 48}, {"layout": "nhwc"}, {"widht": 32}):
         spec.write_text(json.dumps({**SPEC.to_json(), **change}))
         assert len(failure(run("codes", *words, "--input-spec", spec))) > 30
+    spec.write_text("{")
+    assert failure(run("codes", *words, "--input-spec", spec)).startswith(f"{spec}: not readable")
     assert "give --input-spec FILE" in failure(run("codes", *words))
     assert not (tmp_path / "mine").exists()
 

@@ -219,3 +219,30 @@ def test_slices_of_many_photos_are_those_of_few() -> None:
     split = ["train" if number < 3 or number == 1099 else "test" for number in range(1100)]
     seen = slices(table_of(xy, split)) == "seen"
     assert np.flatnonzero(seen).tolist() == [0, 1, 2, 3, 4, 1097, 1098, 1099]
+
+
+@pytest.mark.parametrize("lat", [65.0, 0.0, -65.0])
+def test_metres_are_metres_at_every_latitude_and_across_the_antimeridian(lat: float) -> None:
+    metre = 1 / (111_195 * np.cos(np.radians(lat)))  # in degrees of longitude
+    lon = [179.9999, 179.9999 + 24 * metre - 360, 179.9999 + 27 * metre - 360]
+    columns = {"lat": [lat] * 3 + [85.0], "lon": [*lon, 0.0], "split": ["train", *["test"] * 3]}
+    found = slices(PhotoTable.from_columns(columns)).tolist()
+    assert found == ["seen", "seen", "unseen", "unseen"]
+
+
+@pytest.mark.parametrize("kappa", [-1.0, float("nan")])
+def test_a_kappa_below_zero_or_no_number_is_an_error(encoded: EncodedRun, kappa: float) -> None:
+    with pytest.raises(ValueError, match="want 0 or more"):
+        make_codes(encoded, kappa=kappa)
+
+
+@pytest.mark.parametrize("level", [14, 20, 30])
+def test_a_level_far_from_the_prototypes_is_an_error(town_run: Path, level: int) -> None:
+    with pytest.raises(ValueError, match=f"level is {level}, want 15 to 19"):
+        encode_run(town_run, level=level)
+
+
+def test_rows_without_a_split_are_not_trained_on_where_others_have_one() -> None:
+    table = table_of([(0, 0), (1, 1), (2, 2)], ["train", "", "test"])
+    assert table.is_train.tolist() == [True, False, False]
+    assert table_of([(0, 0), (1, 1)], ["", ""]).is_train.tolist() == [True, True]

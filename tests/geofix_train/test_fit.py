@@ -14,9 +14,9 @@ from torch import Tensor
 import geofix_train.fit
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
-from geofix_train.fit import crop, fit
+from geofix_train.fit import LEFT_OUT, fit
 from geofix_train.photo_table import TableError
-from tests.geofix_train.tiny_data import FRAME, HALF_M, random_pixels, tiny_config, write_data
+from tests.geofix_train.tiny_data import FRAME, HALF_M, tiny_config, write_data
 
 STEPS = 12  # of the tiny settings: 32 training photos, 8 a batch, 3 epochs
 NUM = 40  # photos
@@ -183,29 +183,16 @@ def test_a_table_without_splits_is_all_for_training(tmp_path: Path) -> None:
     assert len(logged_steps(run)) == NUM // 8 * 3
 
 
-@pytest.fixture
-def photos() -> Tensor:
-    """Return some photos as they come to augmentation."""
-    return torch.from_numpy(np.stack([random_pixels(24, 32, seed=s) for s in range(5)])).float()
+def test_a_run_shorter_than_the_warm_up_has_prototypes_too(data: Path, tmp_path: Path) -> None:
+    run = fit(config_of(data, warmup_steps=1000), tmp_path / "run")
+    weights, _ = load_finished(run)
+    assert (weights["prototypes"].norm(dim=1) > 0.1).all()
 
 
-def test_a_crop_keeps_shape_and_range_but_not_the_photo(photos: Tensor) -> None:
-    cut = crop(photos, np.random.default_rng(0), zoom=0.6)
-    assert cut.shape == photos.shape
-    assert cut.min() >= photos.min() - 1e-3
-    assert cut.max() <= photos.max() + 1e-3
-    assert (cut - photos).abs().mean() > 1
-
-
-def test_a_crop_of_everything_is_the_photo(photos: Tensor) -> None:
-    cut = crop(photos, np.random.default_rng(0), zoom=1.0)
-    torch.testing.assert_close(cut, photos, rtol=0, atol=0.02)  # of 255
-
-
-def test_a_crop_shows_a_part_as_large_as_the_photo() -> None:
-    ramp = torch.linspace(0, 255, 100).expand(30, 3, 80, 100).permute(0, 2, 3, 1)
-    cut = crop(ramp, np.random.default_rng(0), zoom=0.5)
-    shown = (cut[:, 40, -1, 0] - cut[:, 40, 0, 0]) / 255
-    assert (shown > 0.48).all()
-    assert (shown < 1.01).all()
-    assert shown.std() > 0.05
+def test_what_was_left_out_is_listed_in_the_run_folder(tmp_path: Path) -> None:
+    folder = write_data(tmp_path, num=NUM)
+    (folder / "000.png").write_bytes(b"no picture")
+    (folder / "001.png").unlink()
+    run = fit(config_of(folder), tmp_path / "run", on_error="skip")
+    lines = (run / LEFT_OUT).read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["row 2 (001.png)", "row 1 (000.png)"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -21,14 +20,13 @@ from geofix_train.cell_codes import read_cell_codes, read_queries
 from geofix_train.photo_table import PhotoTable, TableError
 from geofix_train.training_free import (
     EncodedPhotos,
-    EncoderError,
     TrainingFree,
     encode_photos,
     fit_projection,
     training_free_codes,
-    wrap_encoder,
     write_training_free,
 )
+from geofix_train.wrapped_encoder import EncoderError
 from tests.geofix_train.tiny_data import make_table
 from tests.tiny_pack import BLOCK_PX, HEIGHT, WIDTH, make_onnx, onnx_bytes, projection
 
@@ -246,7 +244,7 @@ def test_whitened_features_are_uncorrelated_and_at_most_half_as_many_as_photos(
 
 def test_too_few_photos_to_whiten_are_an_error() -> None:
     features = np.random.default_rng(0).standard_normal((15, 600)).astype(np.float32)
-    with pytest.raises(TableError, match="15 photos are too few to learn from: want 16"):
+    with pytest.raises(TableError, match="too few to learn from: want 16 photos"):
         fit_projection(features)
 
 
@@ -278,12 +276,6 @@ def test_whatever_a_model_takes_the_wrapped_one_takes_photos(
     assert (inside.color, inside.layout, inside.dtype) == ("rgb", "nhwc", "uint8")
     got = run_artifact(made, table)
     np.testing.assert_allclose(got, embeddings_by_hand(table, WEIGHTS), atol=1e-4)
-
-
-def test_the_resize_rule_goes_along_with_the_encoder() -> None:
-    model = onnx.load_from_string(make_onnx(WEIGHTS))
-    _, inside = wrap_encoder(model, replace(SPEC, resize="crop"), projection=None)
-    assert (inside.width, inside.height, inside.resize) == (WIDTH, HEIGHT, "crop")
 
 
 def test_a_model_of_one_image_a_batch_encodes_many(
@@ -333,13 +325,6 @@ def test_a_file_that_is_no_model_is_named(write_model: WriteModel, table: PhotoT
         encode_photos(write_model(b"no model"), table)
 
 
-def test_an_old_opset_is_refused() -> None:
-    model = onnx.load_from_string(make_onnx(WEIGHTS))
-    model.opset_import[0].version = 12
-    with pytest.raises(EncoderError, match="the model has opset 12, want 13 or newer"):
-        wrap_encoder(model, SPEC, projection=None)
-
-
 def test_an_unreadable_photo_stops_unless_it_may_be_left_out(
     write_model: WriteModel, tmp_path: Path
 ) -> None:
@@ -353,3 +338,24 @@ def test_an_unreadable_photo_stops_unless_it_may_be_left_out(
         f"{row:03d}.png" for row in range(12) if row != 4
     ]
     assert len(kept.features) == 11
+    assert [problem.split(":")[0] for problem in kept.problems] == ["row 5 (004.png)"]
+
+
+def test_photos_that_are_all_unreadable_are_an_error(
+    write_model: WriteModel, tmp_path: Path
+) -> None:
+    table = make_table(tmp_path / "photos", num=2)
+    for row in range(2):
+        table.photo_path(row).write_bytes(b"no picture")
+    with pytest.raises(TableError, match="no photo can be read; the first: row 1"):
+        encode_photos(write_model(make_onnx(WEIGHTS)), table, on_error="skip")
+
+
+def test_photos_that_do_not_differ_cannot_be_whitened() -> None:
+    with pytest.raises(TableError, match="32 photos that differ in 0 directions"):
+        fit_projection(np.ones((32, 600), np.float32))
+
+
+def test_an_empty_model_is_an_error(write_model: WriteModel, table: PhotoTable) -> None:
+    with pytest.raises(EncoderError, match="0 inputs and 0 outputs: not an image encoder"):
+        encode_photos(write_model(b""), table)

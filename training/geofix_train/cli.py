@@ -3,10 +3,11 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import geofix
+from geofix.input_spec import InputSpec
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -97,6 +98,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     evaluate.add_argument("--pack", type=Path, help="also localize through this finished pack")
     evaluate.add_argument("--split", default="test", help="which photos (test)")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_on_error(evaluate)
 
 
 def _add_on_error(command: argparse.ArgumentParser) -> None:
@@ -123,10 +125,12 @@ def _town(arguments: argparse.Namespace) -> None:
 
 def _fit(arguments: argparse.Namespace) -> None:
     from geofix_train.config import read_config
-    from geofix_train.fit import fit
+    from geofix_train.fit import LEFT_OUT, fit
 
     run = arguments.output or Path("runs") / arguments.config.stem
-    print(fit(read_config(arguments.config), run, on_error=arguments.on_error))
+    fit(read_config(arguments.config), run, on_error=arguments.on_error)
+    _say_left_out((run / LEFT_OUT).read_text().splitlines())
+    print(run)
 
 
 def _codes(arguments: argparse.Namespace) -> None:
@@ -145,7 +149,8 @@ def _codes_of_run(arguments: argparse.Namespace) -> None:
     from geofix_train.codes import encode_run, make_codes
 
     out = arguments.output or arguments.run / "codes"
-    encoded = encode_run(arguments.run, level=arguments.level)
+    encoded = encode_run(arguments.run, level=arguments.level, on_error=arguments.on_error)
+    _say_left_out(encoded.problems)
     codes = make_codes(encoded, kappa=arguments.kappa)
     queries = encoded.queries("val")
     write_cell_codes(codes, out / "codes.safetensors")
@@ -155,7 +160,6 @@ def _codes_of_run(arguments: argparse.Namespace) -> None:
 
 
 def _codes_without_training(arguments: argparse.Namespace) -> None:
-    from geofix.input_spec import InputSpec
     from geofix_train.photo_table import read_photo_table
     from geofix_train.training_free import (
         encode_photos,
@@ -167,11 +171,11 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
         raise argparse.ArgumentError(None, "--encoder needs --photos TABLE and --output DIR")
     spec = None
     if arguments.input_spec is not None:
-        spec = InputSpec.from_json(json.loads(arguments.input_spec.read_text()))
-    table, problems = read_photo_table(arguments.photos, on_error=arguments.on_error)
-    for problem in problems:
-        print(f"geofix-train: left out: {problem}", file=sys.stderr)
+        spec = _read_spec(arguments.input_spec)
+    table, bad_rows = read_photo_table(arguments.photos, on_error=arguments.on_error)
+    _say_left_out(bad_rows)
     photos = encode_photos(arguments.encoder, table, input_spec=spec, on_error=arguments.on_error)
+    _say_left_out(photos.problems)
     made = training_free_codes(photos, level=arguments.level)
     write_training_free(made, arguments.output)
     print(f"{arguments.output}: {len(made.codes.cells)} cells")
@@ -180,5 +184,19 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from geofix_train.evaluate import evaluate_run, summarize, table_text
 
-    predictions = evaluate_run(arguments.run, pack=arguments.pack, split=arguments.split)
+    predictions = evaluate_run(
+        arguments.run, pack=arguments.pack, split=arguments.split, on_error=arguments.on_error
+    )
     print(json.dumps(summarize(predictions)) if arguments.json else table_text(predictions))
+
+
+def _read_spec(path: Path) -> InputSpec:
+    try:
+        return InputSpec.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{path}: not readable as an input spec: {e}") from e
+
+
+def _say_left_out(problems: Iterable[str]) -> None:
+    for problem in problems:
+        print(f"geofix-train: left out: {problem}", file=sys.stderr)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 import geofix_index.cells as s2
+from geofix_index.sphere import EARTH_RADIUS_M
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
 from geofix_train.config import FitConfig
@@ -43,6 +44,7 @@ class EncodedRun:
     mean_prototypes: npt.NDArray[np.float32]  # (C, D), class means of the same embeddings
     cells: npt.NDArray[np.uint64]  # sorted
     aerial: npt.NDArray[np.float32]  # (cells, D), zeros without imagery
+    problems: tuple[str, ...] = ()  # a sentence for each row and photo that was left out
 
     def queries(self, split: str) -> Queries:
         """Return the photos of a split."""
@@ -51,16 +53,24 @@ class EncodedRun:
         return Queries(self.embeddings[rows], latlon, tuple(slices(self.table)[rows].tolist()))
 
 
-def encode_run(run: Path, *, level: int = 16) -> EncodedRun:
+def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> EncodedRun:
     """Encode the photos and imagery of a finished run.
 
     Args:
         run: the folder of a finished `fit`.
-        level: of the cell codes.
+        level: of the cell codes, up to 4 finer than that of the prototypes.
+        on_error: "stop" or "skip" bad rows and unreadable photos.
+
+    Raises:
+        ConfigError, CheckpointError: not a finished run.
+        TableError: the photos cannot be used.
     """
     config, model, prototype_cells = load_model(run)
-    table, _ = read_photo_table(Path(config.data.photos), on_error="skip")
-    photos, is_read, _ = read_photos(table, input_spec(config), on_error="skip")
+    coarsest = config.objective.prototype_level
+    if not coarsest <= level <= coarsest + 4:
+        raise ValueError(f"level is {level}, want {coarsest} to {coarsest + 4}")
+    table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)
+    photos, is_read, unreadable = read_photos(table, input_spec(config), on_error=on_error)
     table, photos = table[is_read], photos[is_read]
     embeddings = embed(model.ground, photos)
     grid = prototype_grid(prototype_cells, config)
@@ -68,16 +78,23 @@ def encode_run(run: Path, *, level: int = 16) -> EncodedRun:
     cells = _cells_to_code(grid, mosaics, level)
     learned = model.prototypes.detach().numpy()
     learned = learned / np.maximum(np.linalg.norm(learned, axis=1, keepdims=True), 1e-12)
-    is_train = np.isin(table.split, ("train", ""))
+    train = table[table.is_train]
     means = mean_prototypes(
-        embeddings[is_train], *grid.mix(table.lat[is_train], table.lon[is_train]), len(learned)
+        embeddings[table.is_train], *grid.mix(train.lat, train.lon), len(learned)
     )
     aerial = _encode_cells(model, mosaics, cells, config)
-    return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial)
+    problems = (*bad_rows, *unreadable)
+    return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial, problems)
 
 
 def make_codes(encoded: EncodedRun, *, kappa: float | None = None) -> CellCodes:
-    """Return cell codes; kappa is chosen on the validation photos where it is not given."""
+    """Return cell codes; kappa is chosen on the validation photos where it is not given.
+
+    Raises:
+        ValueError: kappa is negative or not a number.
+    """
+    if kappa is not None and not kappa >= 0:
+        raise ValueError(f"kappa is {kappa}, want 0 or more")
     prototypes = upsample(encoded.grid, encoded.prototypes, encoded.cells)
     queries = encoded.queries("val")
     if kappa is None:
@@ -85,7 +102,7 @@ def make_codes(encoded: EncodedRun, *, kappa: float | None = None) -> CellCodes:
         if len(queries.latlon) and encoded.aerial.any():
             kappa = choose_kappa(prototypes, encoded.aerial, encoded.cells, queries)
     level = int(s2.level_of(encoded.cells[:1])[0])
-    table = encoded.table[np.isin(encoded.table.split, ("train", ""))]
+    table = encoded.table[encoded.table.is_train]
     return CellCodes(
         cells=encoded.cells,
         prototypes=prototypes,
@@ -110,20 +127,20 @@ def count_photos(
 def slices(table: PhotoTable) -> npt.NDArray[np.str_]:
     """Return "seen" where a training photo stands within 25 m of a photo, else "unseen"."""
     near_m = 25.0
-    is_train = np.isin(table.split, ("train", ""))
-    place = _metres(table)
+    place = _places(table)
     seen = np.zeros(len(table), bool)
     for start in range(0, len(table), 1024):  # in parts: a table of all pairs would not fit
         part = place[start : start + 1024, None]
-        gap = ((part - place[None, is_train]) ** 2).sum(axis=2)
+        gap = ((part - place[None, table.is_train]) ** 2).sum(axis=2)
         seen[start : start + 1024] = gap.min(axis=1, initial=np.inf) < near_m**2
     return np.where(seen, "seen", "unseen")
 
 
-def _metres(table: PhotoTable) -> npt.NDArray[np.float64]:
-    """Return positions on a local plane, good for distances of some metres."""
-    scale = 111_195.0 * np.cos(np.radians(table.lat))
-    return np.column_stack([table.lon * scale.mean(), table.lat * 111_195.0])
+def _places(table: PhotoTable) -> npt.NDArray[np.float64]:
+    """Return points on the globe, (N, 3) metres; chords of some metres are as long as arcs."""
+    lat, lon = np.radians(table.lat), np.radians(table.lon)
+    unit = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    return np.asarray(EARTH_RADIUS_M * unit)
 
 
 def _cells_to_code(

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,17 @@ else:
 Section = TypeVar("Section")
 
 RUN_CONFIG = "config.json"  # in a run folder
+
+
+# Smallest and largest value of the numbers that cannot be just anything from 0 on.
+_LIMITS = {
+    "photo_width": (16, 4096), "photo_height": (16, 4096), "tile_pixels": (16, 4096),
+    "tile_side_m": (1, 10_000),
+    "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096), "dim": (4, 4096),
+    "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
+    "epochs": (1, math.inf), "batch_size": (2, math.inf), "zoom": (0.1, 1),
+}  # fmt: skip
+_LOSSES = ("info_nce", "multi_similarity")
 
 
 class ConfigError(ValueError):
@@ -140,7 +152,13 @@ def _config(content: Any) -> FitConfig:
     read: dict[str, Any] = {
         name: _section(kind, content.get(name, {}), name) for name, kind in sections.items()
     }
-    return FitConfig(**read)
+    config = FitConfig(**read)
+    levels = config.objective.prototype_level, config.objective.code_level
+    if not levels[0] <= levels[1] <= levels[0] + 4:
+        raise ConfigError(
+            f"objective.code_level is {levels[1]}, want prototype_level ({levels[0]}) to 4 more"
+        )
+    return config
 
 
 def _section(kind: type[Section], values: Any, name: str) -> Section:
@@ -155,8 +173,12 @@ def _section(kind: type[Section], values: Any, name: str) -> Section:
             value = float(value)
         if type(value) is not wanted:
             raise ConfigError(f"{name}.{key} is {value!r}, want {wanted.__name__}")
-        if wanted in (int, float) and value < 0:
-            raise ConfigError(f"{name}.{key} is {value!r}, want 0 or more")
+        low, high = _LIMITS.get(key, (0, math.inf))
+        if wanted in (int, float) and not low <= value <= high:
+            wish = f"{low} or more" if math.isinf(high) else f"{low} to {high}"
+            raise ConfigError(f"{name}.{key} is {value!r}, want {wish}")
+        if key == "loss" and value not in _LOSSES:
+            raise ConfigError(f"{name}.loss is {value!r}, want {' or '.join(_LOSSES)}")
         checked[key] = value
     return kind(**checked)
 

@@ -31,18 +31,21 @@ class Predictions:
         return Predictions(self.path, self.latlon, self.slices, {**self.answers, method: latlon})
 
 
-def evaluate_run(run: Path, *, pack: Path | None = None, split: str = "test") -> Predictions:
+def evaluate_run(
+    run: Path, *, pack: Path | None = None, split: str = "test", on_error: str = "stop"
+) -> Predictions:
     """Predict a split by a finished run and all baselines; keep the predictions in the run folder.
 
     Args:
         run: a finished run folder. Codes that were made before (RUN/codes) are used as they are.
         pack: a pack of this run; its photos are localized by the SDK as method "on_device".
         split: of the photos.
+        on_error: "stop" or "skip" bad rows and unreadable photos.
     """
     stored = run / "codes" / "codes.safetensors"
     codes = read_cell_codes(stored) if stored.exists() else None
     level = int(s2.level_of(codes.cells[:1])[0]) if codes else 16
-    encoded = encode_run(run, level=level)
+    encoded = encode_run(run, level=level, on_error=on_error)
     predictions = predict(encoded, codes or make_codes(encoded), split=split)
     if pack is not None:
         table = encoded.table.of_split(split)
@@ -61,7 +64,7 @@ def predict(encoded: EncodedRun, codes: CellCodes, *, split: str = "test") -> Pr
     if not rows.any():
         raise ValueError(f"no photo has split {split!r}")
     table, embeddings = encoded.table[rows], encoded.embeddings[rows]
-    is_train = np.isin(encoded.table.split, ("train", ""))
+    is_train = encoded.table.is_train
     train, train_embeddings = encoded.table[is_train], encoded.embeddings[is_train]
     nearest = (embeddings @ train_embeddings.T).argmax(axis=1)
     centres = s2.latlon_from_cell(codes.cells)

@@ -22,6 +22,7 @@ from geofix.input_spec import InputSpec
 from geofix_index import cells
 from geofix_index.sphere import great_circle_m
 from geofix_train.aerial import Mosaic, read_imagery
+from geofix_train.augment import crop, recolor
 from geofix_train.checkpoint import load_checkpoint, load_finished, load_weights, save_checkpoint
 from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, read_run_config
 from geofix_train.model import Encoder
@@ -29,6 +30,7 @@ from geofix_train.objective import PrototypeGrid, interpolate, pair_loss
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
 
+LEFT_OUT = "left_out.txt"  # in a run folder: a line for each row and photo that was not used
 _NUM_START_IMAGES = 256  # that the first layers start from
 
 
@@ -43,6 +45,7 @@ class TrainingData:
     grid: PrototypeGrid
     rows: npt.NDArray[np.intp]  # (N, 4) prototypes that each photo mixes
     weights: npt.NDArray[np.float32]  # (N, 4)
+    problems: tuple[str, ...]  # a sentence for each row and photo that was left out
 
 
 class Model(nn.Module):
@@ -61,7 +64,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     Args:
         config: the settings; a run folder keeps those that it was started with.
         run: the run folder, made where absent.
-        on_error: "stop" or "skip" bad rows and unreadable photos.
+        on_error: "stop" or "skip" bad rows and unreadable photos; RUN/left_out.txt lists these.
 
     Raises:
         TableError: the data cannot be used.
@@ -70,13 +73,14 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     """
     _start(config, run)
     data = load_training_data(config, on_error=on_error)
+    (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
     torch.manual_seed(config.run.seed)
     model = Model(config, len(data.grid.cells))
     optimizer = _optimizer(model, config)
     epoch_steps = max(1, len(data.photos) // config.run.batch_size)
     num_steps = epoch_steps * config.run.epochs
-    # Without imagery prototypes are all there is to learn from.
-    warmup_steps = config.run.warmup_steps if data.mosaics else 0
+    # Without imagery prototypes are all there is to learn from. A short run warms up half its time.
+    warmup_steps = min(config.run.warmup_steps, num_steps // 2) if data.mosaics else 0
     step = load_checkpoint(run, model, optimizer)
     if step == 0:
         start_encoders(model, data, config)
@@ -117,12 +121,11 @@ def load_model(run: Path) -> tuple[FitConfig, Model, npt.NDArray[np.uint64]]:
 
 def load_training_data(config: FitConfig, *, on_error: str = "stop") -> TrainingData:
     """Read photos and imagery, and lay the prototypes' grid over them."""
-    table, _ = read_photo_table(Path(config.data.photos), on_error=on_error)
-    if (table.split != "").any():
-        table = table.of_split("train")
+    table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)
+    table = table[table.is_train]
     if len(table) == 0:
         raise TableError(f"{config.data.photos}: no photo has split 'train'")
-    photos, is_read, _ = read_photos(table, input_spec(config), on_error=on_error)
+    photos, is_read, unreadable = read_photos(table, input_spec(config), on_error=on_error)
     table, photos = table[is_read], photos[is_read]
     mosaics = load_imagery(config)
     xy = np.zeros((len(table), 2))
@@ -135,7 +138,8 @@ def load_training_data(config: FitConfig, *, on_error: str = "stop") -> Training
         raise ConfigError(
             f"run.batch_size is {config.run.batch_size}, more than the {len(table)} training photos"
         )
-    return TrainingData(table, photos, mosaics, xy, grid, rows, weights)
+    problems = (*bad_rows, *unreadable)
+    return TrainingData(table, photos, mosaics, xy, grid, rows, weights, problems)
 
 
 def prototype_grid(cells_with_photos: npt.NDArray[np.uint64], config: FitConfig) -> PrototypeGrid:
@@ -310,7 +314,7 @@ def _losses(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the weighted loss of each pair."""
     objective = config.objective
-    photos = augment(torch.from_numpy(data.photos[batch]), rng)
+    photos = recolor(torch.from_numpy(data.photos[batch]), rng)
     ground = model.ground(crop(photos, rng, zoom=config.run.zoom))
     lat, lon = data.table.lat[batch], data.table.lon[batch]
     # Photos are compared with what they will be searched in: prototypes as cell codes hold them.
@@ -330,7 +334,7 @@ def _losses(
         yield "ground_to_prototype", objective.ground_to_prototype * to_prototypes(ground)
     if not data.mosaics:
         return
-    aerial = model.aerial(augment(_tiles(data, config, batch, rng), rng))
+    aerial = model.aerial(recolor(_tiles(data, config, batch, rng), rng))
     if with_prototypes:
         yield "aerial_to_prototype", objective.aerial_to_prototype * to_prototypes(aerial)
     apart = great_circle_m(lat[:, None], lon[:, None], lat, lon) > objective.tile_negative_m
@@ -354,43 +358,3 @@ def _tiles(
         rotation_deg=rng.uniform(0, 360, len(batch)),
     )
     return torch.from_numpy(tiles)
-
-
-def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Vary brightness, contrast and colour of each image; some lose their colour.
-
-    Args:
-        images: (B, H, W, 3), 0 to 255.
-        rng: of the changes.
-    """
-    size = (len(images), 1, 1, 1)
-    gain = torch.from_numpy(rng.uniform(0.85, 1.18, size).astype(np.float32))
-    tint = torch.from_numpy(rng.uniform(0.96, 1.04, (len(images), 1, 1, 3)).astype(np.float32))
-    offset = torch.from_numpy(rng.uniform(-10, 10, size).astype(np.float32))
-    is_gray = torch.from_numpy(rng.uniform(size=len(images)) < 0.05)
-    changed = images.to(torch.float32, copy=True)
-    changed[is_gray] = changed[is_gray].mean(dim=3, keepdim=True).expand(-1, -1, -1, 3)
-    return (changed * (gain * tint)).add_(offset).clamp_(0.0, 255.0)
-
-
-def crop(images: Tensor, rng: np.random.Generator, *, zoom: float) -> Tensor:
-    """Cut a random part out of each image, and bring it back to the image's size.
-
-    As if the camera had looked a little aside, with a longer lens.
-
-    Args:
-        images: (B, H, W, 3), 0 to 255.
-        rng: of the parts.
-        zoom: the smallest share of width and height that is kept.
-    """
-    num, height, width, _ = images.shape
-    share = rng.uniform(zoom, 1.0, num)
-    aside = rng.uniform(-1.0, 1.0, (num, 2)) * (1.0 - share[:, None])
-    place = np.zeros((num, 2, 3), np.float32)
-    place[:, 0, 0] = place[:, 1, 1] = share
-    place[:, :, 2] = aside
-    grid = functional.affine_grid(
-        torch.from_numpy(place), [num, 3, height, width], align_corners=False
-    )
-    cut = functional.grid_sample(images.permute(0, 3, 1, 2), grid, align_corners=False)
-    return cut.permute(0, 2, 3, 1)

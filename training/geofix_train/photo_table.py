@@ -78,6 +78,12 @@ class PhotoTable:
         """Which split each photo belongs to; empty where the table has none."""
         return self.columns["split"]
 
+    @property
+    def is_train(self) -> npt.NDArray[np.bool_]:
+        """Which photos are trained on: those of split "train", or all where none has a split."""
+        has_splits = bool((self.split != "").any())
+        return self.split == "train" if has_splits else np.ones(len(self), bool)
+
     def of_split(self, split: str) -> "PhotoTable":
         """Return the rows of one split."""
         return self[self.split == split]

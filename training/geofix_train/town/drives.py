@@ -117,11 +117,22 @@ def _network(
             if end - start > 8.0 and max(np.abs(x).max(), np.abs(y).max()) < half_m:
                 a, b = (nodes.setdefault((round(u, 1), round(v, 1)), len(nodes)) for u, v in ends)
                 edges.append(_Edge(street, start, end, (a, b), role))
+    for role in ("val only", "test only"):
+        edges = _with_role(edges, role)
     of_node: dict[int, list[int]] = {}
     for number, edge in enumerate(edges):
         for node in edge.nodes:
             of_node.setdefault(node, []).append(number)
     return _Network(tuple(edges), of_node)
+
+
+def _with_role(edges: list[_Edge], role: str) -> list[_Edge]:
+    """Return the edges; where chance gave no street a role, as in a small town, one gets it."""
+    spare = None
+    if all(edge.role != role for edge in edges):
+        side_streets = (e.street for e in edges if e.role == "seen" and not e.street.is_avenue)
+        spare = next(side_streets, None)
+    return [edge._replace(role=role) if edge.street is spare else edge for edge in edges]
 
 
 def _roles(

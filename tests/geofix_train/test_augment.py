@@ -1,0 +1,54 @@
+"""Random changes of images: they stay images of the same place, and are not what they were."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from geofix_train.augment import crop, recolor
+from tests.geofix_train.tiny_data import random_pixels
+
+
+@pytest.fixture
+def photos() -> Tensor:
+    """Return some photos as they come to augmentation."""
+    return torch.from_numpy(np.stack([random_pixels(24, 32, seed=s) for s in range(5)])).float()
+
+
+def test_a_crop_keeps_shape_and_range_but_not_the_photo(photos: Tensor) -> None:
+    cut = crop(photos, np.random.default_rng(0), zoom=0.6)
+    assert cut.shape == photos.shape
+    assert cut.min() >= photos.min() - 1e-3
+    assert cut.max() <= photos.max() + 1e-3
+    assert (cut - photos).abs().mean() > 1
+
+
+def test_a_crop_of_everything_is_the_photo(photos: Tensor) -> None:
+    cut = crop(photos, np.random.default_rng(0), zoom=1.0)
+    torch.testing.assert_close(cut, photos, rtol=0, atol=0.02)  # of 255
+
+
+def test_a_crop_shows_a_part_as_large_as_the_photo() -> None:
+    ramp = torch.linspace(0, 255, 100).expand(30, 3, 80, 100).permute(0, 2, 3, 1)
+    cut = crop(ramp, np.random.default_rng(0), zoom=0.5)
+    shown = (cut[:, 40, -1, 0] - cut[:, 40, 0, 0]) / 255
+    assert (shown > 0.48).all()
+    assert (shown < 1.01).all()
+    assert shown.std() > 0.05
+
+
+def test_recolored_images_keep_shape_and_range_and_the_original(photos: Tensor) -> None:
+    before = photos.clone()
+    changed = recolor(photos, np.random.default_rng(0))
+    assert changed.shape == photos.shape
+    assert 0 <= changed.min() < changed.max() <= 255
+    assert torch.equal(photos, before)
+    assert ((changed - photos).abs().mean(dim=(1, 2, 3)) > 0.5).all()
+
+
+def test_some_recolored_images_lose_their_colour() -> None:
+    photo = torch.zeros(400, 8, 8, 3)
+    photo[:, :4, :, 0] = 200.0  # half of it red
+    changed = recolor(photo, np.random.default_rng(1))
+    is_gray = changed[..., 1].std(dim=(1, 2)) > 5.0  # only then is there something in its green
+    assert 5 <= int(is_gray.sum()) <= 50
