@@ -57,10 +57,16 @@ class CellIndex:
             graph_from_cells: size from which a shard's graph is used where nothing restricts the
                 search.
             use_kernel: False scans in NumPy.
+
+        Raises:
+            ValueError: shards that overlap.
         """
         self.quantizer = quantizer
         self._shards = sorted(shards, key=lambda shard: shard.parent)
         self._parents = np.array([shard.parent for shard in self._shards], np.uint64)
+        first, last = s2.leaf_range(self._parents)
+        if (last[:-1] >= first[1:]).any():
+            raise ValueError("shards overlap: each needs cells of its own")
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
         self._lock = threading.Lock()

@@ -87,6 +87,7 @@ class Shard:
     def __init__(
         self,
         *,
+        kind: str,
         parent: int,
         level: int,
         offsets: npt.NDArray[np.unsignedinteger],
@@ -94,6 +95,7 @@ class Shard:
         bits: int,
         graph: Graph | None,
     ) -> None:
+        self.kind = kind  # "usearch" or "scan"
         self.parent = parent
         self.level = level
         self.pq_codes = pq_codes  # (N, bytes)
@@ -132,6 +134,7 @@ class Shard:
         offsets = _read_offsets(cells, num_cells, depth=level - int(s2.level_of(parent)))
         pq_codes = _read_pq_codes(payload, kind, num_cells, num_bytes)
         shard = cls(
+            kind=kind,
             parent=parent,
             level=level,
             offsets=offsets,

@@ -155,8 +155,8 @@ class RegionPack:
             )
         except ShardFormatError as e:
             raise PackFormatError(f"{self.path}: {entry.payload_entry}: {e}") from e
-        stated = (entry.parent, entry.num_cells, self.manifest.cell_level)
-        if (shard.parent, len(shard), shard.level) != stated:
+        stated = (entry.kind, entry.parent, entry.num_cells, self.manifest.cell_level)
+        if (shard.kind, shard.parent, len(shard), shard.level) != stated:
             raise PackFormatError(
                 f"{self.path}: {entry.cells_entry} is not the shard that the manifest describes"
             )

@@ -270,7 +270,7 @@ def test_an_entry_that_is_wrong_under_a_right_hash_is_a_format_error(
             pack.verify()
 
 
-@pytest.mark.parametrize("field", ["parent", "num_cells"])
+@pytest.mark.parametrize("field", ["parent", "num_cells", "kind"])
 def test_a_shard_that_is_not_the_described_one_is_a_format_error(
     contents: Contents, region: TinyRegion, field: str
 ) -> None:
@@ -279,6 +279,8 @@ def test_a_shard_that_is_not_the_described_one_is_a_format_error(
         if field == "parent":
             for entry in ("cells", "payload"):
                 first[entry], second[entry] = second[entry], first[entry]
+        elif field == "kind":
+            first["kind"] = "scan" if first["kind"] == "usearch" else "usearch"
         else:
             first[field], second[field] = first[field] + 1, second[field] - 1
 

@@ -215,6 +215,11 @@ def test_a_region_without_cells_gives_no_matches(index: CellIndex, queries: Floa
         assert found.scores.dtype == np.float32
 
 
+def test_shards_that_overlap_are_an_error(index: CellIndex, shards: list[Shard]) -> None:
+    with pytest.raises(ValueError, match="shards overlap"):
+        CellIndex(index.quantizer, [*shards, shards[1]])
+
+
 def test_an_index_without_shards_finds_nothing(
     quantizers: dict[int, ProductQuantizer], queries: Floats
 ) -> None:

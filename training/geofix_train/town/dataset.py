@@ -58,7 +58,8 @@ def make_town(
         size_km: side of the square that photos are taken in, at least 0.8.
         num_photos: of all splits together, at least 50.
         seed: the same seed and `TOWN_VERSION` give the same pixels everywhere.
-        num_workers: processes; 0 means one a core.
+        num_workers: processes; 0 means one a core. They are spawned: a program that calls this
+            does so under `if __name__ == "__main__":`.
 
     Raises:
         ValueError: a size or number out of range.
