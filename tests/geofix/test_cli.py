@@ -1,5 +1,8 @@
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -316,3 +319,13 @@ def test_info_names_versions_and_the_kernel(run: Run) -> None:
     assert described["numpy"] == np.__version__
     assert list(described)[2] == "kernel"
     assert {"pillow", "usearch", "onnxruntime"} <= set(described)
+
+
+def test_a_reader_that_has_had_enough_is_no_error(pack_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from geofix.cli import main; sys.exit(main())"
+    words = [sys.executable, "-c", code, "pack", "info", str(pack_path)]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
