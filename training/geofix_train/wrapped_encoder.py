@@ -76,37 +76,25 @@ def wrap_encoder(
         model: takes what `spec` says.
         spec: of the model as it is.
         projection: applied to the pooled features, if given.
+
+    Raises:
+        EncoderError: the model is not what `spec` says, or too old.
     """
-    graph = onnx.GraphProto()
-    graph.CopyFrom(model.graph)
-    inputs = [value.name for value in _inputs(model)]
-    if inputs != [spec.input_name]:
-        raise EncoderError(
-            f"input spec names input {spec.input_name!r}; the model has "
-            f"{', '.join(map(repr, inputs)) or 'none'}, want this one alone"
-        )
-    output = next((o for o in graph.output if o.name == spec.output_name), None)
-    if output is None:
-        known = [o.name for o in graph.output]
-        raise EncoderError(f"input spec names output {spec.output_name!r}; the model has {known}")
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    if opset < 13:
-        raise EncoderError(f"the model has opset {opset}, want 13 or newer: convert it with onnx")
+    rank = _output_rank(model, spec)
     build = _GraphBuilder()
     before = build.preprocess(spec)
     before_nodes, build.nodes = build.nodes, []
-    rank = len(output.type.tensor_type.shape.dim)
     build.postprocess(spec.output_name, rank, projection)
     images = helper.make_tensor_value_info(
         IMAGES, TensorProto.UINT8, ["batch", spec.height, spec.width, 3]
     )
     embeddings = helper.make_tensor_value_info(EMBEDDINGS, TensorProto.FLOAT, ["batch", None])
     wrapped = helper.make_graph(
-        [*before_nodes, *graph.node, *build.nodes],
+        [*before_nodes, *model.graph.node, *build.nodes],
         "geofix_encoder",
         [images],
         [embeddings],
-        [*graph.initializer, *build.constants],
+        [*model.graph.initializer, *build.constants],
     )
     for node in wrapped.node:  # the model's own input becomes the result of preprocessing
         node.input[:] = [before if name == spec.input_name else name for name in node.input]
@@ -128,6 +116,24 @@ def wrap_encoder(
         output_name=EMBEDDINGS,
     )
     return proto, outside
+
+
+def _output_rank(model: onnx.ModelProto, spec: InputSpec) -> int:
+    """Return the rank of the features, after checking that the model is what `spec` says."""
+    inputs = [value.name for value in _inputs(model)]
+    if inputs != [spec.input_name]:
+        raise EncoderError(
+            f"input spec names input {spec.input_name!r}; the model has "
+            f"{', '.join(map(repr, inputs)) or 'none'}, want this one alone"
+        )
+    output = next((o for o in model.graph.output if o.name == spec.output_name), None)
+    if output is None:
+        known = [o.name for o in model.graph.output]
+        raise EncoderError(f"input spec names output {spec.output_name!r}; the model has {known}")
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset < 13:
+        raise EncoderError(f"the model has opset {opset}, want 13 or newer: convert it with onnx")
+    return len(output.type.tensor_type.shape.dim)
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
