@@ -3,10 +3,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,35 +15,17 @@ import geofix
 from geofix.cli import main
 from geofix.geo import distance_m
 from geofix_index import cells as s2
+from tests.command_line import Run, runner
 from tests.geofix.forgery import flipped, read_contents, with_manifest
 from tests.tiny_pack import TinyRegion
 
-
-class Outcome(NamedTuple):
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
 COMMANDS = ["", "localize", "pack", "pack info", "pack verify", "info"]
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command line and catches what it prints."""
-
-    def run_words(*words: object) -> Outcome:
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as e:  # argparse
-            status = int(e.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(status, captured.out, captured.err)
-
-    return run_words
+    return runner(main, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +14,12 @@ import geofix_train.cli
 from geofix_export.cli import main
 from geofix_index import cells as s2
 from geofix_train.artifact import EncoderArtifact, read_artifact, write_artifact
+from tests.command_line import Outcome, Run, runner
 from tests.tiny_pack import KIND
 
 pytestmark = pytest.mark.xdist_group("export")
 
 COMMANDS = ["", "encoder", "pack"]
-Main = Callable[[list[str]], int]
-
-
-class Outcome(NamedTuple):
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
 
 
 class Made(NamedTuple):
@@ -39,23 +30,13 @@ class Made(NamedTuple):
     encoder: Path
 
 
-Run = Callable[..., Outcome]
 Words = list[Any]
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs a command line and catches what it prints."""
-
-    def run_words(*words: object, program: Main = main) -> Outcome:
-        try:
-            status = program([str(word) for word in words])
-        except SystemExit as e:  # argparse
-            status = int(e.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(status, captured.out, captured.err)
-
-    return run_words
+    return runner(main, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """`geofix-train` from the words of its command line to its files, its lines and its exit status."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from geofix_train.cell_codes import read_cell_codes, read_queries
 from geofix_train.cli import main
 from geofix_train.evaluate import METHODS, read_predictions
 from geofix_train.photo_table import PhotoTable
+from tests.command_line import Outcome, Run, runner
 from tests.geofix_train.tiny_data import (
     FRAME,
     HALF_M,
@@ -34,30 +34,10 @@ NUM = 40
 SPEC = InputSpec(width=WIDTH, height=HEIGHT, layout="nchw", dtype="float32", scale=(60.0,) * 3)
 
 
-class Outcome(NamedTuple):
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command line and catches what it prints."""
-
-    def run_words(*words: object) -> Outcome:
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as e:  # argparse
-            status = int(e.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(status, captured.out, captured.err)
-
-    return run_words
+    return runner(main, capsys)
 
 
 @pytest.fixture(scope="module")
