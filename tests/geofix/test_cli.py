@@ -1,3 +1,5 @@
+"""`geofix` from the words of its command line to what it prints and its exit status."""
+
 import json
 import os
 import re

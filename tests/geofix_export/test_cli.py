@@ -1,3 +1,5 @@
+"""`geofix-export` from the words of its command line to its files and its exit status."""
+
 import json
 import os
 import shutil
