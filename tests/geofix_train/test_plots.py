@@ -45,6 +45,12 @@ def test_all_pictures_are_drawn_and_not_blank(tmp_path: Path) -> None:
         assert len(text) > 20
 
 
+def test_a_single_photo_can_be_drawn(tmp_path: Path) -> None:
+    predictions = predictions_of({"ours": answers_off([30.0])}, sequence=["a"])
+    assert list(draw_plots(predictions, tmp_path)) == ["recall.png", "errors.png"]
+    assert num_colours(tmp_path / "recall.png") > 3
+
+
 @pytest.mark.parametrize("num_prototypes", [0, 2])
 def test_too_few_prototypes_make_no_map(tmp_path: Path, num_prototypes: int) -> None:
     shown = draw_plots(six_photos(), tmp_path, layers=layers_of(num_prototypes=num_prototypes))

@@ -1,6 +1,8 @@
 """A report in words: tables that show the figures, and the folder with all files."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,3 +92,11 @@ def test_a_report_from_predictions_alone_is_a_folder_of_files(tmp_path: Path) ->
     assert figures == report(six_photos())
     text = (tmp_path / "a" / "report" / "report.md").read_text()
     assert all(f"]({name})" in text for name in files if name.endswith(".png"))
+
+
+def test_figures_are_made_without_torch_and_matplotlib() -> None:
+    code = (
+        "import sys, geofix_train.report_text; print(*({'torch', 'matplotlib'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == []

@@ -3,7 +3,7 @@
 The figures are made from the saved predictions by `report`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,23 +124,13 @@ def evaluate_run(
     encoded = encode_run(run, level=level, on_error=on_error)
     codes = codes or make_codes(encoded)
     predictions = predict(encoded, codes, split=split)
-    table = encoded.table.of_split(split)
     if pack is not None:
-        predictions = predictions.with_answers(ON_DEVICE, predict_on_device(pack, table))
+        answers = predict_on_device(pack, encoded.table.of_split(split))
+        predictions = predictions.with_answers(ON_DEVICE, answers)
     layers = _layers(encoded, codes, predictions, split)
-    parts = [predictions]
     if looks:
-        _, model, _ = load_model(run)
-        photos, _, _ = read_photos(table, input_spec(encoded.config))
-    for look in looks:
-        degraded = degrade(photos, look)
-        embeddings = embed(model.ground, degraded)
-        part = predict(encoded, codes, split=split, embeddings=embeddings, look=look)
-        if pack is not None:
-            answers = predict_on_device(pack, table, photos=degraded)
-            part = part.with_answers(ON_DEVICE, answers)
-        parts.append(part)
-    predictions = join_predictions(parts)
+        degraded = _predict_degraded(run, encoded, codes, looks, pack=pack, split=split)
+        predictions = join_predictions([predictions, *degraded])
     write_predictions(predictions, run / f"predictions-{split}.parquet")
     return Evaluation(predictions, layers, encoded.problems)
 
@@ -211,6 +201,29 @@ def predict_on_device(pack: Path, table: PhotoTable, *, photos: Photos | None = 
                 cells[row, rank] = s2.cell_from_token(candidate.cell)
                 scores[row, rank] = candidate.score
     return Answers(latlon, cells, scores, num_bytes)
+
+
+def _predict_degraded(
+    run: Path,
+    encoded: EncodedRun,
+    codes: CellCodes,
+    looks: Iterable[str],
+    *,
+    pack: Path | None,
+    split: str,
+) -> Iterator[Predictions]:
+    """Yield the predictions of a split's photos for each look."""
+    _, model, _ = load_model(run)
+    table = encoded.table.of_split(split)
+    photos, _, _ = read_photos(table, input_spec(encoded.config))
+    for look in looks:
+        degraded = degrade(photos, look)
+        embeddings = embed(model.ground, degraded)
+        predictions = predict(encoded, codes, split=split, embeddings=embeddings, look=look)
+        if pack is not None:
+            answers = predict_on_device(pack, table, photos=degraded)
+            predictions = predictions.with_answers(ON_DEVICE, answers)
+        yield predictions
 
 
 def _databases(encoded: EncodedRun, codes: CellCodes) -> dict[str, Database]:
