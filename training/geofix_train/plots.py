@@ -1,7 +1,7 @@
 """Pictures of an evaluation, as PNG; the only module that needs matplotlib.
 
 Maps lie on a plane: metres east and north of the middle of what is shown. Colours stay apart for
-all eyes, and in gray.
+all eyes, and in gray; only the map of prototypes needs three colours, for three numbers a cell.
 """
 
 from dataclasses import dataclass
