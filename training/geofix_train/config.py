@@ -63,7 +63,7 @@ class ModelConfig:
 class ObjectiveConfig:
     """The loss over three pairs: ground to prototype, ground to aerial, aerial to prototype."""
 
-    labels: str = "bilinear"  # which prototypes a photo is to be like; also "hard", "frustum"
+    labels: str = "frustum"  # which prototypes a photo is to be like; also "hard", "bilinear"
     prototype_level: int = 15  # S2 level of the prototypes
     code_level: int = 16  # S2 level that prototypes are upsampled to, and compared at
     ground_to_prototype: float = 1.0  # weight of this pair
