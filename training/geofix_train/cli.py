@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_town(commands)
+    _add_import(commands)
     _add_fit(commands)
     _add_codes(commands)
     _add_evaluate(commands)
@@ -62,6 +63,38 @@ def _add_town(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     town.add_argument("--size-km", type=float, default=1.5, help="side of the town (1.5)")
     town.add_argument("--photos", type=int, default=4000, help="number of photos (4000)")
     town.add_argument("--seed", type=int, default=1, help="another seed is another town (1)")
+
+
+def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Make a photo table of folders with EXIF, STAC items, Mapillary exports or CSV files."
+    command = _add(commands, "import", text, _import)
+    command.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="TABLE", help=".csv or .parquet"
+    )
+    command.add_argument(
+        "--kind", choices=("exif", "stac", "mapillary", "csv"), help="of all sources (recognized)"
+    )
+    command.add_argument(
+        "--photos",
+        type=Path,
+        metavar="DIR",
+        help="where photos lie that a source names (beside it)",
+    )
+    command.add_argument(
+        "--column", type=_pair, action="append", default=[], metavar="lat=LATITUDE",
+        help="for CSV: what a column is called there; may be given several times",
+    )  # fmt: skip
+    command.add_argument(
+        "--split", type=_shares, metavar="train=0.8,val=0.1,test=0.1",
+        help="shares of photos; whole groups stay together",
+    )  # fmt: skip
+    command.add_argument(
+        "--split-by", default="sequence_id", metavar="COLUMN",
+        help="what groups are, a column or 'day' (sequence_id)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="another seed, another split (0)")
+    _add_on_error(command)
 
 
 def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -121,6 +154,30 @@ def _town(arguments: argparse.Namespace) -> None:
     )
     splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in ("train", "val", "test"))
     print(f"{arguments.out}: {len(table)} photos ({splits})")
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from geofix_train.import_photos import import_photos
+    from geofix_train.photo_table import check_ending, write_photo_table
+    from geofix_train.split import split_by_group
+
+    out: Path = arguments.output
+    check_ending(out)
+    out.parent.mkdir(parents=True, exist_ok=True)  # paths relative to it must lead somewhere
+    table, problems = import_photos(
+        arguments.sources,
+        root=out.parent,
+        kind=arguments.kind,
+        photos=arguments.photos,
+        columns=dict(arguments.column),
+        on_error=arguments.on_error,
+    )
+    _say_left_out(problems)
+    if arguments.split:
+        table = split_by_group(table, arguments.split, by=arguments.split_by, seed=arguments.seed)
+    write_photo_table(table, out)
+    splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in arguments.split or ())
+    print(f"{out}: {len(table)} photos" + (f" ({splits})" if splits else ""))
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -188,6 +245,20 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         arguments.run, pack=arguments.pack, split=arguments.split, on_error=arguments.on_error
     )
     print(json.dumps(summarize(predictions)) if arguments.json else table_text(predictions))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r}, want NAME=VALUE")
+    return name, value
+
+
+def _shares(text: str) -> dict[str, float]:
+    try:
+        return {name: float(share) for name, share in map(_pair, text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, want train=0.8,val=0.1,test=0.1") from None
 
 
 def _read_spec(path: Path) -> InputSpec:

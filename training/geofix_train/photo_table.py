@@ -111,14 +111,31 @@ def read_photo_table(path: Path, *, on_error: str = "stop") -> tuple[PhotoTable,
             raise TableError(f"{path}: no column {wanted!r}; it has {', '.join(columns)}")
     texts = _read_numbers(columns)
     table = PhotoTable.from_columns(columns, root=path.parent)
+    return keep_good_rows(table, on_error=on_error, name=str(path), texts=texts)
+
+
+def keep_good_rows(
+    table: PhotoTable, *, on_error: str, name: str, texts: Mapping[int, str] | None = None
+) -> tuple[PhotoTable, list[str]]:
+    """Return the rows that can be used, with a sentence for each that was left out.
+
+    Args:
+        table: to check.
+        on_error: "stop" raises at the first bad row, "skip" leaves bad rows out.
+        name: of the table, for messages.
+        texts: what is wrong already, by row.
+
+    Raises:
+        TableError: no rows, all are bad, or (with "stop") one is.
+    """
     if len(table) == 0:
-        raise TableError(f"{path}: no rows")
-    problems = _problems(table, texts)
+        raise TableError(f"{name}: no rows")
+    problems = _problems(table, texts or {})
     if problems and on_error == "stop":
-        raise TableError(f"{path}: {next(iter(problems.values()))}")
+        raise TableError(f"{name}: {next(iter(problems.values()))}")
     good = np.array([row not in problems for row in range(len(table))])
     if not good.any():
-        raise TableError(f"{path}: every row is bad; the first: {next(iter(problems.values()))}")
+        raise TableError(f"{name}: every row is bad; the first: {next(iter(problems.values()))}")
     return table[good], list(problems.values())
 
 
@@ -130,14 +147,13 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if not path.is_file():
         raise TableError(f"{path}: no such file")
     try:
+        check_ending(path)
         if path.suffix == ".csv":
             text = {name: pa.string() for name in (*TEXTS, "photo", "image")}
             options = csv.ConvertOptions(column_types=text, strings_can_be_null=False)
             data = csv.read_csv(path, convert_options=options)
-        elif path.suffix == ".parquet":
-            data = parquet.read_table(path)
         else:
-            raise TableError(f"{path}: ends in {path.suffix!r}, want .csv or .parquet")
+            data = parquet.read_table(path)
     except (pa.ArrowInvalid, OSError) as e:
         raise TableError(f"{path}: unreadable: {e}") from e
     columns = {}
@@ -152,15 +168,31 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
 
 
 def write_photo_table(table: PhotoTable, path: Path) -> None:
-    """Write a table as Parquet or CSV, by the ending of `path`."""
+    """Write a table as Parquet or CSV, by the ending of `path`; an unknown number is left empty.
+
+    Raises:
+        TableError: another ending.
+    """
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    data = pa.table({name: pa.array(column.tolist()) for name, column in table.columns.items()})
+    check_ending(path)
+    data = pa.table(
+        {
+            name: pa.array(column.tolist(), from_pandas=column.dtype.kind == "f")
+            for name, column in table.columns.items()
+        }
+    )
     if path.suffix == ".csv":
         csv.write_csv(data, path)
     else:
         parquet.write_table(data, path)
+
+
+def check_ending(path: Path) -> None:
+    """Raise TableError unless a table can have this name."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise TableError(f"{path}: ends in {path.suffix!r}, want .csv or .parquet")
 
 
 def _read_numbers(columns: dict[str, list[Any]]) -> dict[int, str]:
