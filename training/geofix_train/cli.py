@@ -115,6 +115,10 @@ def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     codes.add_argument(
         "--input-spec", type=Path, metavar="FILE", help="with --encoder: JSON, what it takes"
     )
+    codes.add_argument(
+        "--blur", default="", metavar="HOOK",
+        help="with --encoder: finds faces to blur, package.module:function or DETECTOR.onnx",
+    )  # fmt: skip
     codes.add_argument("--level", type=int, default=16, help="S2 level of the cells (16)")
     codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
     codes.add_argument(
@@ -231,7 +235,13 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
         spec = _read_spec(arguments.input_spec)
     table, bad_rows = read_photo_table(arguments.photos, on_error=arguments.on_error)
     _say_left_out(bad_rows)
-    photos = encode_photos(arguments.encoder, table, input_spec=spec, on_error=arguments.on_error)
+    photos = encode_photos(
+        arguments.encoder,
+        table,
+        input_spec=spec,
+        blur=arguments.blur,
+        on_error=arguments.on_error,
+    )
     _say_left_out(photos.problems)
     made = training_free_codes(photos, level=arguments.level)
     write_training_free(made, arguments.output)

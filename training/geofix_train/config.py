@@ -43,6 +43,7 @@ class DataConfig:
     photo_height: int = 96
     tile_side_m: float = 154.0  # a tile roughly covers a level-16 cell, as in the paper
     tile_pixels: int = 64
+    blur: str = ""  # finds faces: package.module:function or DETECTOR.onnx; see privacy.py
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,10 @@ def read_config(path: Path) -> FitConfig:
     except (OSError, tomllib.TOMLDecodeError) as e:
         raise ConfigError(f"{path}: {e}") from e
     data = content.get("data", {})
-    for name in ("photos", "aerial"):
-        if isinstance(data, dict) and data.get(name):
+    for name in ("photos", "aerial", "blur"):
+        if not isinstance(data, dict) or not isinstance(data.get(name), str):
+            continue
+        if data[name] and (name != "blur" or data[name].endswith(".onnx")):
             data[name] = str((path.parent / data[name]).resolve())
     try:
         return _config(content)

@@ -12,6 +12,7 @@ from geofix_index.sphere import great_circle_m
 from geofix_train.cell_codes import CellCodes, mix, read_cell_codes, upsample
 from geofix_train.codes import EncodedRun, encode_run, make_codes, slices
 from geofix_train.photo_table import PhotoTable
+from geofix_train.privacy import load_find_boxes, private_photo
 
 DISTANCES_M = (25, 50, 100, 200, 500)
 METHODS = ("image_nn", "mean_prototypes", "prototypes", "aerial", "hybrid_kappa_1", "hybrid")
@@ -49,7 +50,9 @@ def evaluate_run(
     predictions = predict(encoded, codes or make_codes(encoded), split=split)
     if pack is not None:
         table = encoded.table.of_split(split)
-        predictions = predictions.with_answers("on_device", predict_on_device(pack, table))
+        predictions = predictions.with_answers(
+            "on_device", predict_on_device(pack, table, blur=encoded.config.data.blur)
+        )
     write_predictions(predictions, run / f"predictions-{split}.parquet")
     return predictions
 
@@ -90,12 +93,16 @@ def predict(encoded: EncodedRun, codes: CellCodes, *, split: str = "test") -> Pr
     )
 
 
-def predict_on_device(pack: Path, table: PhotoTable) -> npt.NDArray[np.float64]:
+def predict_on_device(pack: Path, table: PhotoTable, *, blur: str = "") -> npt.NDArray[np.float64]:
     """Localize photos through a finished pack, as the SDK does it; return (Q, 2)."""
     from geofix import Localizer
 
+    find_boxes = load_find_boxes(blur)
     with Localizer.open(pack) as localizer:
-        fixes = [localizer.localize(table.photo_path(row)) for row in range(len(table))]
+        fixes = [
+            localizer.localize(private_photo(table, row, find_boxes=find_boxes))
+            for row in range(len(table))
+        ]
     return np.array([(fix.latlon.lat, fix.latlon.lon) for fix in fixes])
 
 

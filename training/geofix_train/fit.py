@@ -125,7 +125,9 @@ def load_training_data(config: FitConfig, *, on_error: str = "stop") -> Training
     table = table[table.is_train]
     if len(table) == 0:
         raise TableError(f"{config.data.photos}: no photo has split 'train'")
-    photos, is_read, unreadable = read_photos(table, input_spec(config), on_error=on_error)
+    photos, is_read, unreadable = read_photos(
+        table, input_spec(config), blur=config.data.blur, on_error=on_error
+    )
     table, photos = table[is_read], photos[is_read]
     mosaics = load_imagery(config)
     xy = np.zeros((len(table), 2))

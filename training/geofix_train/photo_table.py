@@ -2,8 +2,8 @@
 
 Columns: path (relative to the table), lat, lon (WGS84 degrees), and where known heading_deg
 (clockwise from north), hfov_deg (horizontal field of view), captured_at (ISO 8601), camera,
-sequence_id, split ("train", "val" or "test"). Further columns are kept. An unknown number is NaN,
-an unknown text is empty.
+sequence_id, split ("train", "val" or "test"), blur_boxes (see privacy.py). Further columns are
+kept. An unknown number is NaN, an unknown text is empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from geofix_index.sphere import great_circle_m
 
 NUMBERS = ("lat", "lon", "heading_deg", "hfov_deg")
 TEXTS = ("path", "captured_at", "camera", "sequence_id", "split")
+BLUR_BOXES = "blur_boxes"  # a text, too, but only in tables that have it
 SPLITS = ("train", "val", "test")
 _ALIASES = {"photo": "path", "image": "path", "latitude": "lat", "longitude": "lon"}
 _FAR_M = 50_000.0  # a photo farther from the rest than this may have its coordinates swapped
@@ -149,7 +150,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     try:
         check_ending(path)
         if path.suffix == ".csv":
-            text = {name: pa.string() for name in (*TEXTS, "photo", "image")}
+            text = {name: pa.string() for name in (*TEXTS, BLUR_BOXES, "photo", "image")}
             options = csv.ConvertOptions(column_types=text, strings_can_be_null=False)
             data = csv.read_csv(path, convert_options=options)
         else:
@@ -162,7 +163,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         values = [missing if value is None else value for value in data[name].to_pylist()]
         known = _ALIASES.get(name, name)
         columns[name if known in data.column_names else known] = [
-            "" if known in TEXTS and value is None else value for value in values
+            "" if known in (*TEXTS, BLUR_BOXES) and value is None else value for value in values
         ]
     return columns
 
