@@ -21,7 +21,7 @@ RUN_CONFIG = "config.json"  # in a run folder
 # Smallest and largest value of the numbers that cannot be just anything from 0 on.
 _LIMITS = {
     "photo_width": (16, 4096), "photo_height": (16, 4096), "tile_pixels": (16, 4096),
-    "tile_side_m": (1, 10_000),
+    "tile_side_m": (1, 10_000), "aerial_zoom": (0, 30),
     "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096), "dim": (4, 4096),
     "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
     "epochs": (1, math.inf), "batch_size": (2, math.inf), "zoom": (0.1, 1),
@@ -38,7 +38,9 @@ class DataConfig:
     """What to learn from. Paths are relative to the TOML file."""
 
     photos: str  # the photo table, CSV or Parquet
-    aerial: str = ""  # a folder of rasters, one subfolder for each date; empty: ground photos only
+    # A folder of rasters or XYZ tiles, one subfolder for each date; empty: ground photos only.
+    aerial: str = ""
+    aerial_zoom: int = 0  # which level of XYZ tiles; 0 chooses one as fine as the mosaic
     photo_width: int = 128
     photo_height: int = 96
     tile_side_m: float = 154.0  # a tile roughly covers a level-16 cell, as in the paper

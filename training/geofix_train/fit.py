@@ -157,7 +157,7 @@ def load_imagery(config: FitConfig) -> list[Mosaic]:
     if not config.data.aerial:
         return []
     pixel_m = config.data.tile_side_m / config.data.tile_pixels
-    return read_imagery(Path(config.data.aerial), pixel_m=pixel_m)
+    return read_imagery(Path(config.data.aerial), pixel_m=pixel_m, zoom=config.data.aerial_zoom)
 
 
 def input_spec(config: FitConfig) -> InputSpec:
