@@ -34,6 +34,7 @@ class PhotoTable:
 
     columns: Mapping[str, npt.NDArray[Any]]
     root: Path = field(default=Path())
+    numbers: npt.NDArray[np.intp] | None = None  # of the rows in their file; None: 1, 2, ...
 
     @classmethod
     def from_columns(
@@ -52,7 +53,9 @@ class PhotoTable:
         return len(self.columns["lat"])
 
     def __getitem__(self, rows: npt.NDArray[Any]) -> "PhotoTable":
-        return PhotoTable({name: column[rows] for name, column in self.columns.items()}, self.root)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        numbers = np.arange(1, len(self) + 1) if self.numbers is None else self.numbers
+        return PhotoTable(columns, self.root, numbers[rows])
 
     @property
     def lat(self) -> npt.NDArray[np.float64]:
@@ -88,6 +91,11 @@ class PhotoTable:
     def of_split(self, split: str) -> "PhotoTable":
         """Return the rows of one split."""
         return self[self.split == split]
+
+    def row_name(self, row: int) -> str:
+        """Return how messages call a row: its number in the file, and its photo."""
+        number = row + 1 if self.numbers is None else self.numbers[row]
+        return f"row {number} ({self.columns['path'][row]})"
 
     def photo_path(self, row: int) -> Path:
         """Return where the photo of a row lies."""
@@ -217,7 +225,7 @@ def _problems(table: PhotoTable, texts: Mapping[int, str]) -> dict[int, str]:
     for row in range(len(table)):
         wrong = texts.get(row) or _wrong(table, row, middle)
         if wrong:
-            problems[row] = f"row {row + 1} ({table.columns['path'][row]}): {wrong}"
+            problems[row] = f"{table.row_name(row)}: {wrong}"
     return problems
 
 

@@ -50,7 +50,7 @@ def read_photos(
             source = private_photo(table, row, find_boxes=find_boxes)
             photos[row] = prepare_image(source, spec)
         except (BlurError, ImageError, OSError) as e:
-            return f"row {row + 1} ({table.columns['path'][row]}): {e}"
+            return f"{table.row_name(row)}: {e}"
         return ""
 
     with ThreadPoolExecutor(num_threads) as pool:
