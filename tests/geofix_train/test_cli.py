@@ -28,7 +28,7 @@ from tests.geofix_train.tiny_data import (
 )
 from tests.tiny_pack import HEIGHT, WIDTH, make_onnx, projection
 
-COMMANDS = ("town", "fit", "codes", "evaluate")
+COMMANDS = ("town", "import", "check", "fit", "codes", "evaluate")
 README = Path(__file__).parents[2] / "README.md"
 NUM = 40
 SPEC = InputSpec(width=WIDTH, height=HEIGHT, layout="nchw", dtype="float32", scale=(60.0,) * 3)

@@ -1,5 +1,6 @@
 """The commands of `geofix-train` that make and check photo tables."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from geofix_train.cli import main
 from geofix_train.photo_table import read_photo_table
 from tests.command_line import Run, runner
 from tests.geofix_train.photo_files import gps_tags, write_exif_photo
-from tests.geofix_train.tiny_data import write_photos
+from tests.geofix_train.tiny_data import write_data, write_photos
 
 
 @pytest.fixture
@@ -82,3 +83,40 @@ def test_import_says_which_endings_a_table_can_have(run: Run, drives: Path) -> N
     outcome = run("import", drives, "-o", drives.parent / "photos.xlsx")
     assert outcome.status == 1
     assert outcome.err.endswith("photos.xlsx: ends in '.xlsx', want .csv or .parquet\n")
+
+
+def test_check_prints_a_report_and_exits_well_in_spite_of_warnings(run: Run, data: Path) -> None:
+    outcome = run("check", data / "photos.parquet", "--aerial", data / "aerial", "--strict")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"{data / 'photos.parquet'}: 40 photos\n")
+    assert "warning: photos without captured_at: 40" in outcome.out
+
+
+def test_check_prints_json_where_asked(run: Run, data: Path) -> None:
+    outcome = run("check", data / "photos.parquet", "--json")
+    assert json.loads(outcome.out)["num_photos"] == 40
+    assert outcome.out.count("\n") == 1
+
+
+def test_check_writes_its_report(run: Run, data: Path, tmp_path: Path) -> None:
+    outcome = run("check", data / "photos.parquet", "-o", tmp_path / "report")
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "map.png", "report.json", "report.txt",
+    ]  # fmt: skip
+    assert (tmp_path / "report" / "report.txt").read_text() == outcome.out
+
+
+def test_a_strict_check_fails_at_leaks_and_bad_rows(run: Run, tmp_path: Path) -> None:
+    folder = write_data(tmp_path, sequence_id=["one"] * 40)
+    table = folder / "photos.parquet"
+    (folder / "003.png").unlink()
+    assert run("check", table).status == 0
+    outcome = run("check", table, "--strict")
+    assert outcome.status == 1
+    assert "warning: sequences in several splits (a leak): 1" in outcome.out
+    assert outcome.err == f"geofix-train: {table}: bad rows: 1, leaks: 1\n"
+
+
+def test_check_names_a_table_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    outcome = run("check", tmp_path / "none.csv")
+    assert outcome == (1, "", f"geofix-train: {tmp_path / 'none.csv'}: no such file\n")

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_town(commands)
     _add_import(commands)
+    _add_check(commands)
     _add_fit(commands)
     _add_codes(commands)
     _add_evaluate(commands)
@@ -95,6 +96,21 @@ def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="another seed, another split (0)")
     _add_on_error(command)
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Look through a photo table: what it holds, doubles, and leaks between its splits."
+    check = _add(commands, "check", text, _check)
+    check.add_argument("table", type=Path, metavar="TABLE")
+    check.add_argument("--aerial", type=Path, metavar="DIR", help="imagery photos should lie in")
+    check.add_argument(
+        "-o", "--output", type=Path, metavar="REPORT_DIR",
+        help="receives report.txt, report.json and map.png",
+    )  # fmt: skip
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
+    check.add_argument(
+        "--strict", action="store_true", help="exit with status 1 at a bad row or a leak"
+    )
 
 
 def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -182,6 +198,22 @@ def _import(arguments: argparse.Namespace) -> None:
     write_photo_table(table, out)
     splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in arguments.split or ())
     print(f"{out}: {len(table)} photos" + (f" ({splits})" if splits else ""))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from geofix_train.check import check_table
+    from geofix_train.check_report import report_text, write_report
+    from geofix_train.photo_table import TableError
+
+    checked = check_table(arguments.table, aerial=arguments.aerial)
+    report = checked.report
+    if arguments.output is not None:
+        write_report(checked, arguments.output)
+    print(json.dumps(report.to_json()) if arguments.json else report_text(report))
+    if arguments.strict and not report.is_sound:
+        raise TableError(
+            f"{report.table}: bad rows: {len(report.bad_rows)}, leaks: {len(report.leaks)}"
+        )
 
 
 def _fit(arguments: argparse.Namespace) -> None:
