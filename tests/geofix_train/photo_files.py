@@ -8,9 +8,24 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import GPS, Base
 
+from geofix_train.importers.photo import BadPhoto, Found, ImportedPhoto
 from tests.geofix_train.tiny_data import random_pixels
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+
+
+def only(found: Found) -> ImportedPhoto:
+    """Return the one photo that was found."""
+    (photo,) = found
+    assert isinstance(photo, ImportedPhoto), photo
+    return photo
+
+
+def reason(found: Found) -> str:
+    """Return why the one photo that was found is bad."""
+    (bad,) = found
+    assert isinstance(bad, BadPhoto)
+    return bad.reason
 
 
 def write_exif_photo(

@@ -15,6 +15,8 @@ from PIL.ExifTags import GPS, Base
 from geofix_train.importers.angles import compass_deg, hfov_from_focal_35mm
 from geofix_train.importers.moments import iso_time
 from geofix_train.importers.photo import (
+    PHOTO_ENDINGS,
+    UNREADABLE_ENDINGS,
     BadPhoto,
     Found,
     ImportedPhoto,
@@ -28,7 +30,11 @@ _NORTHS = {"T": "true", "M": "magnetic"}
 
 def read_exif(source: Path) -> Found:
     """Yield the photos of a folder and its subfolders, or one photo."""
-    for path in photos_below(source) if source.is_dir() else [source]:
+    endings = (*PHOTO_ENDINGS, *UNREADABLE_ENDINGS)  # those are named, and not passed over
+    for path in photos_below(source, endings=endings) if source.is_dir() else [source]:
+        if path.suffix.lower() in UNREADABLE_ENDINGS:
+            yield BadPhoto(str(path), f"{path.suffix} is not read: save it as JPEG, with its EXIF")
+            continue
         sequence_id = ""
         if source.is_dir() and path.parent != source:
             sequence_id = path.parent.relative_to(source).as_posix()

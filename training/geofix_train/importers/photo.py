@@ -4,7 +4,7 @@ Positions are WGS84 degrees. `source` is how a message calls the photo: a file, 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import TypeAlias
 from PIL import Image
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+
+UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 
 _ORIENTATION = 0x0112
 _TURNS_SIDEWAYS = (5, 6, 7, 8)
@@ -72,10 +74,10 @@ class PhotoFinder:
         return paths
 
 
-def photos_below(folder: Path) -> list[Path]:
+def photos_below(folder: Path, *, endings: Sequence[str] = PHOTO_ENDINGS) -> list[Path]:
     """Return all photo files of a folder and its subfolders, sorted."""
     found = folder.rglob("*")
-    return sorted(p for p in found if p.suffix.lower() in PHOTO_ENDINGS and p.is_file())
+    return sorted(p for p in found if p.suffix.lower() in endings and p.is_file())
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
