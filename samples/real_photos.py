@@ -9,6 +9,7 @@ photos and where they were put) and the last pack in OUT.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from geofix import Fix, InputSpec, LatLon, Localizer
+from geofix import Fix, GeofixError, InputSpec, LatLon, Localizer
 from geofix.images import load_image
 from geofix.map_image import bounds_around, draw_map
 from geofix_export import build_pack
@@ -56,13 +57,25 @@ class Answers:
         return np.asarray(gap.min(axis=1))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run it."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; return the exit status."""
     arguments = _parser().parse_args(argv)
+    try:
+        _run(arguments)
+    except (ValueError, OSError, GeofixError) as e:
+        print(f"real_photos: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
     table, _ = read_photo_table(arguments.photos)
+    if arguments.group not in table.columns:
+        known = ", ".join(table.columns)
+        raise ValueError(f"--group {arguments.group}: no such column; the table has {known}")
     photos = encode_photos(arguments.encoder, table, input_spec=_read_spec(arguments.input_spec))
+    out.mkdir(parents=True, exist_ok=True)
     answers = leave_one_out(
         photos, out / "photos.geofix", level=arguments.level, group=arguments.group
     )
@@ -168,4 +181,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ run, with the golden pack and its photo in place of the demo's.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import shlex
@@ -22,7 +23,7 @@ import geofix_export.cli
 import geofix_train.cli
 from geofix.fix import STATUSES
 from geofix.input_spec import InputSpec
-from geofix_train.config import read_config
+from geofix_train.config import DataConfig, FitConfig, read_config
 from geofix_train.photo_table import read_photo_table
 from tests.golden_pack import PACK, PHOTO
 
@@ -196,7 +197,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     names: dict[str, Any] = {}
     exec(code, names)
     assert isinstance(names["fix"], geofix.Fix)
-    assert set(re.findall(r'"(fixed|ambiguous|unknown)"', code)) == set(STATUSES)
+    assert set(re.findall(r"`(fixed|ambiguous|unknown)`:", README)) == set(STATUSES)
 
 
 def test_the_table_the_settings_and_the_input_spec_of_the_readme_are_read(tmp_path: Path) -> None:
@@ -211,3 +212,16 @@ def test_the_table_the_settings_and_the_input_spec_of_the_readme_are_read(tmp_pa
     assert read_config(tmp_path / "my.toml").data.photos == str(tmp_path / "photos.csv")
     (spec,) = blocks(README, "json")
     assert InputSpec.from_json(json.loads(spec)).layout == "nchw"
+
+
+@pytest.mark.parametrize("section", ["data", "model", "objective", "run"])
+def test_every_setting_stands_in_its_page_with_its_default(section: str) -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    table = page.split(f"## `[{section}]`")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (.+) \|$", table, re.MULTILINE)
+    config = FitConfig(DataConfig(photos="required"))
+    defaults = dataclasses.asdict(config)[section]
+    assert {key: default for key, default, _ in rows} == {
+        key: "required" if value == "required" else f"`{json.dumps(value)}`"
+        for key, value in defaults.items()
+    }

@@ -15,7 +15,8 @@ from torch import nn
 
 from geofix.backends.onnx import OnnxEncoder
 from geofix_train.artifact import EncoderArtifact
-from geofix_train.fit import input_spec, load_model
+from geofix_train.fit import load_model
+from geofix_train.training_data import input_spec
 
 OPSET = 18
 IR_VERSION = 8  # what opset 18 came with; ONNX Runtime 1.17 reads no more than 9

@@ -28,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError, geofix.GeofixError) as e:
+    except OSError as e:
+        reason = f"{e.filename}: {e.strerror}" if e.filename else str(e)
+        print(f"geofix: {reason}", file=sys.stderr)
+        return 1
+    except (ValueError, geofix.GeofixError) as e:
         print(f"geofix: {e}", file=sys.stderr)
         return 1
     return status
@@ -129,9 +133,12 @@ def _localize(arguments: argparse.Namespace) -> int:
 
 def _line(path: Path, fix: Fix) -> str:
     place = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
-    accuracy = "" if fix.accuracy_m is None else f"  within {fix.accuracy_m:.0f} m (68 %)"
-    confidence = "" if fix.confidence is None else f"  confidence {fix.confidence:.2f}"
-    return f"{path}: {fix.status}  {place}{accuracy}{confidence}"
+    if fix.confidence is None:
+        return f"{path}: {fix.status}  {place}  (the pack is not calibrated)"
+    accuracy = (
+        "accuracy unknown" if fix.accuracy_m is None else f"within {fix.accuracy_m:.0f} m (68 %)"
+    )
+    return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}"
 
 
 def _feature(path: Path, fix: Fix) -> dict[str, Any]:
@@ -162,7 +169,10 @@ def _pack_info(arguments: argparse.Namespace) -> int:
     rows = [
         ("pack", f"{manifest.pack_id}, version {manifest.pack_version}"),
         ("title", manifest.title),
-        ("attribution", f"{manifest.attribution} ({manifest.license or 'no licence stated'})"),
+        (
+            "attribution",
+            f"{manifest.attribution or 'none stated'} ({manifest.license or 'no licence stated'})",
+        ),
         ("area", f"{box.south}, {box.west} to {box.north}, {box.east}"),
         ("cells", f"{manifest.num_cells} of S2 level {manifest.cell_level}"),
         ("shards", f"{len(manifest.shards)} of kind {manifest.shards[0].kind}"),

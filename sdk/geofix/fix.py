@@ -23,21 +23,35 @@ class Candidate:
 class Fix:
     """A position and how far to trust it.
 
-    A pack that was built without queries is not calibrated: its fixes are "ambiguous", and
-    whatever needs probabilities is None.
+    The posterior is shared out among the pack's cells and "elsewhere", a place that no cell covers.
+    Its *mode* is the best cell and its 8 neighbours. A pack that was built without queries is not
+    calibrated: its fixes are "ambiguous", and whatever needs probabilities is None.
+
+    Attributes:
+        status: "fixed" where the mode has at least half of the posterior; "unknown" where
+            "elsewhere" has; "ambiguous" between.
+        latlon: mean of the mode, WGS84 degrees.
+        accuracy_m: radius around `latlon` that holds 68 % of the whole posterior, other places
+            included; None where "elsewhere" leaves less than that.
+        radius95_m: the same for 95 %.
+        covariance_m2: ((east, east-north), (east-north, north)) of the position if the mode is
+            right: for a filter that weighs or rejects the fix by `confidence`.
+        confidence: share of the posterior that the mode has, 0 to 1.
+        candidates: the best cells, best first, at least one.
+        pack_id: of the pack that answered.
+        captured_at: when the photo was taken, from its EXIF.
+        timings_ms: what each stage took.
     """
 
-    status: str  # "fixed", "ambiguous" (several places are likely) or "unknown" (likely none is)
-    latlon: LatLon  # mean of the chosen mode: the best cell and its 8 neighbours
-    accuracy_m: (
-        float | None
-    )  # radius that holds 68 % of the posterior; None if "elsewhere" leaves less
-    radius95_m: float | None  # the same for 95 %
-    covariance_m2: tuple[tuple[float, float], tuple[float, float]] | None  # east-north, of the mode
-    confidence: float | None  # posterior mass of the mode, 0 to 1
-    candidates: tuple[Candidate, ...]  # best first, at least one
+    status: str
+    latlon: LatLon
+    accuracy_m: float | None
+    radius95_m: float | None
+    covariance_m2: tuple[tuple[float, float], tuple[float, float]] | None
+    confidence: float | None
+    candidates: tuple[Candidate, ...]
     pack_id: str
-    captured_at: datetime | None = None  # from EXIF
+    captured_at: datetime | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from geofix.errors import ImageError
 from geofix.input_spec import InputSpec, check_hfov
@@ -288,4 +288,6 @@ def _centre(image: Pixels, width: int, height: int) -> Pixels:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its own words name a Python object
+        return "no image format that is known"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -19,7 +19,7 @@ from geofix.fix import Candidate, Fix
 from geofix.geo import Bounds, LatLon
 from geofix.images import ImageSource, fit_image, load_photo, prepare_image
 from geofix.input_spec import InputSpec
-from geofix.manifest import EncoderEntry
+from geofix.manifest import EncoderEntry, Manifest
 from geofix.pack import RegionPack
 from geofix.posterior import NUM_CANDIDATES, Calibration, posterior
 from geofix.prior import Prior
@@ -205,12 +205,7 @@ class Localizer:
         region = None if prior is None else prior.region
         matches = index.search(embedding, k=max(k, NUM_CANDIDATES), region=region)
         if prior is not None and len(matches.cells) == 0:
-            box = pack.manifest.bounds
-            raise PriorOutsidePack(
-                f"the prior ({prior.description}) admits no cell of pack "
-                f"{pack.manifest.pack_id!r}, which lies in {box.south}, {box.west} to "
-                f"{box.north}, {box.east}"
-            )
+            raise PriorOutsidePack(_nothing_inside(prior, pack.manifest))
         clock.stop("search")
         fix = _fix_from_matches(matches, self._calibration(), k, pack.manifest.pack_id)
         clock.stop("posterior")
@@ -265,6 +260,15 @@ def _open_encoder(pack: RegionPack, entry: EncoderEntry, num_threads: int) -> Qu
             f"{pack.manifest.dim}"
         )
     return encoder
+
+
+def _nothing_inside(prior: Prior, manifest: Manifest) -> str:
+    box, edge_m = manifest.bounds, s2.mean_edge_m(manifest.cell_level)
+    return (
+        f"the prior ({prior.description}) admits no cell of pack {manifest.pack_id!r}, which lies "
+        f"in {box.south}, {box.west} to {box.north}, {box.east}. A cell counts where its centre "
+        f"lies inside, and is {edge_m:.0f} m wide: widen a small prior; are lat and lon swapped?"
+    )
 
 
 def _fix_from_matches(

@@ -164,6 +164,6 @@ def test_the_bound_decides_whether_a_model_is_refused(
 def test_an_unfinished_run_is_refused_with_its_step(finished_run: Path, tmp_path: Path) -> None:
     shutil.copy(finished_run / "config.json", tmp_path)
     model = nn.Linear(2, 2)
-    save_checkpoint(tmp_path, model, torch.optim.AdamW(model.parameters()), step=7)
+    save_checkpoint(tmp_path, model, [torch.optim.AdamW(model.parameters())], step=7)
     with pytest.raises(CheckpointError, match="stopped at step 7: run fit again"):
         export_encoder(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geofix_train.augment import crop, recolor
+from geofix_train.augment import age, crop, recolor
 from tests.geofix_train.tiny_data import random_pixels
 
 
@@ -52,3 +52,14 @@ def test_some_recolored_images_lose_their_colour() -> None:
     changed = recolor(photo, np.random.default_rng(1))
     is_gray = changed[..., 1].std(dim=(1, 2)) > 5.0  # only then is there something in its green
     assert 5 <= int(is_gray.sum()) <= 50
+
+
+def test_some_photos_come_to_look_old(photos: Tensor) -> None:
+    many = photos.repeat(80, 1, 1, 1)
+    aged = age(many.clone(), np.random.default_rng(2), share=0.1)
+    gap = (aged - many).abs().mean(dim=(1, 2, 3))
+    changed = gap > 0
+    assert 20 <= int(changed.sum()) <= 60  # a tenth of 400
+    assert 0.5 < float(gap[changed].mean()) < 40  # and still the same picture
+    assert aged.min() >= -1e-3
+    assert aged.max() <= 255 + 1e-3

@@ -23,7 +23,7 @@ from geofix_train.cell_codes import (
     write_cell_codes,
     write_queries,
 )
-from geofix_train.objective import PrototypeGrid
+from geofix_train.prototypes import PrototypeGrid
 
 Floats = npt.NDArray[np.float32]
 LAT, LON, DIM = 47.37, 8.54, 12

@@ -18,26 +18,36 @@ CELLS = np.array([2**63 + 5, 3], np.uint64)
 
 
 class Trained:
-    """A small model with an optimizer that has taken some steps."""
+    """A small model with optimizers that have taken some steps."""
 
     def __init__(self, *, seed: int = 0, width: int = 3, num_steps: int = 2) -> None:
         torch.manual_seed(seed)
-        self.model = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        net, table = (
+            nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width)),
+            nn.Embedding(6, 2, sparse=True),
+        )
+        self.model = nn.ModuleDict({"net": net, "table": table})
+        self.optimizers = (
+            torch.optim.AdamW(net.parameters(), lr=0.1),
+            torch.optim.SparseAdam(table.parameters(), lr=0.1),
+        )
         for _ in range(num_steps):
             self.step()
 
     def step(self) -> None:
-        self.optimizer.zero_grad()
-        (self.model(torch.randn(6, 4)) ** 3).sum().backward()
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        (self.model["net"](torch.randn(6, 4)) ** 3).sum().backward()
+        (self.model["table"](torch.randint(6, (3,))) ** 3).sum().backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def save(self, run: Path, *, step: int, finished: bool = False) -> None:
         cells = CELLS if finished else None
-        save_checkpoint(run, self.model, self.optimizer, step=step, prototype_cells=cells)
+        save_checkpoint(run, self.model, self.optimizers, step=step, prototype_cells=cells)
 
 
 @pytest.fixture
@@ -54,14 +64,14 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 def test_a_new_run_starts_at_step_0(trained: Trained, tmp_path: Path) -> None:
     before = trained.weights()
-    assert load_checkpoint(tmp_path, trained.model, trained.optimizer) == 0
+    assert load_checkpoint(tmp_path, trained.model, trained.optimizers) == 0
     assert_equal(trained.weights(), before)
 
 
 def test_a_restored_run_goes_on_to_the_same_weights(trained: Trained, tmp_path: Path) -> None:
     trained.save(tmp_path, step=7)
     other = Trained(seed=1, num_steps=0)
-    assert load_checkpoint(tmp_path, other.model, other.optimizer) == 7
+    assert load_checkpoint(tmp_path, other.model, other.optimizers) == 7
     assert_equal(other.weights(), trained.weights())
     for run in (trained, other):  # the optimizer's memory came along, too
         torch.manual_seed(5)
@@ -73,7 +83,7 @@ def test_a_later_checkpoint_replaces_the_earlier(trained: Trained, tmp_path: Pat
     trained.save(tmp_path, step=1)
     trained.step()
     trained.save(tmp_path, step=2)
-    assert load_checkpoint(tmp_path, trained.model, trained.optimizer) == 2
+    assert load_checkpoint(tmp_path, trained.model, trained.optimizers) == 2
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
 
 
@@ -120,7 +130,7 @@ def test_a_truncated_file_is_refused(trained: Trained, tmp_path: Path, kept_byte
     with pytest.raises(CheckpointError, match=rf"{WEIGHTS}: unreadable"):
         load_finished(tmp_path)
     with pytest.raises(CheckpointError, match=rf"{WEIGHTS}: unreadable"):
-        load_checkpoint(tmp_path, trained.model, trained.optimizer)
+        load_checkpoint(tmp_path, trained.model, trained.optimizers)
 
 
 @pytest.mark.parametrize("width", [2, 5])
@@ -130,4 +140,4 @@ def test_a_checkpoint_of_another_model_is_refused(
     trained.save(tmp_path, step=7)
     other = Trained(width=width)
     with pytest.raises(CheckpointError, match=r"weights belong to another model"):
-        load_checkpoint(tmp_path, other.model, other.optimizer)
+        load_checkpoint(tmp_path, other.model, other.optimizers)

@@ -214,8 +214,8 @@ def test_fit_names_the_row_whose_coordinates_are_swapped(run: Run, tmp_path: Pat
 def test_codes_and_queries_of_a_run_lie_in_its_folder(run: Run, fitted: Path) -> None:
     outcome = run("codes", fitted)
     codes = read_cell_codes(fitted / "codes" / "codes.safetensors")
-    said = f"{fitted / 'codes'}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}\n"
-    assert (outcome.status, outcome.out) == (0, said)
+    said = f"{fitted / 'codes'}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}"
+    assert (outcome.status, outcome.out.splitlines()[0]) == (0, said)
     queries = read_queries(fitted / "codes" / "queries.safetensors")
     assert len(queries.latlon) == len(queries.slices) == NUM // 10
     assert codes.num_photos.sum() == NUM * 8 // 10
@@ -224,7 +224,11 @@ def test_codes_and_queries_of_a_run_lie_in_its_folder(run: Run, fitted: Path) ->
 def test_codes_take_level_and_kappa(run: Run, fitted: Path, tmp_path: Path) -> None:
     outcome = run("codes", fitted, "--level", "17", "--kappa", "0.25", "-o", tmp_path / "fine")
     codes = read_cell_codes(tmp_path / "fine" / "codes.safetensors")
-    assert outcome.out == f"{tmp_path / 'fine'}: {len(codes.cells)} cells, kappa 0.25\n"
+    said, area = outcome.out.splitlines()
+    assert said == f"{tmp_path / 'fine'}: {len(codes.cells)} cells, kappa 0.25"
+    centres = s2.latlon_from_cell(codes.cells)
+    low, high = centres.min(axis=0), centres.max(axis=0)
+    assert area == f"from {low[0]:.4f}, {low[1]:.4f} to {high[0]:.4f}, {high[1]:.4f}"
     assert codes.kappa == 0.25
     assert set(s2.level_of(codes.cells).tolist()) == {17}
 
@@ -241,7 +245,10 @@ def test_codes_without_training_are_made_from_photos_and_an_encoder(
         *("--photos", data / "photos.parquet", "-o", tmp_path / "mine"),
     )
     codes = read_cell_codes(tmp_path / "mine" / "codes.safetensors")
-    assert outcome.out == f"{tmp_path / 'mine'}: {len(codes.cells)} cells\n"
+    assert outcome.out.startswith(
+        f"{tmp_path / 'mine'}: {len(codes.cells)} cells of level 16 from {NUM * 8 // 10} photos, "
+        f"16 dimensions; {NUM // 10} photos kept aside"
+    )
     assert outcome.status == 0
     assert len(read_queries(tmp_path / "mine" / "queries.safetensors").latlon) == NUM // 10
     assert read_artifact(tmp_path / "mine" / "encoder").dim == codes.cell_codes.shape[1] == 16

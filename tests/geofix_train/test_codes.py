@@ -16,8 +16,9 @@ from geofix_train.cell_codes import choose_kappa, upsample
 from geofix_train.checkpoint import CheckpointError, load_finished
 from geofix_train.codes import EncodedRun, count_photos, encode_run, make_codes, slices
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, embed, fit, load_imagery
+from geofix_train.fit import Model, embed, fit
 from geofix_train.photo_table import PhotoTable
+from geofix_train.training_data import load_imagery
 from tests.geofix_train.conftest import NUM_PHOTOS
 from tests.geofix_train.tiny_data import FRAME, tiny_config
 
@@ -106,7 +107,7 @@ def test_prototypes_are_the_learned_ones_of_unit_length(
 ) -> None:
     weights, cells = load_finished(town_run)
     np.testing.assert_array_equal(encoded.grid.cells, cells)
-    learned = torch.nn.functional.normalize(weights["prototypes"], dim=1).numpy()
+    learned = torch.nn.functional.normalize(weights["prototypes.weight"], dim=1).numpy()
     np.testing.assert_allclose(encoded.prototypes, learned, atol=1e-6)
     np.testing.assert_allclose(lengths(encoded.prototypes), 1.0, atol=1e-5)
 

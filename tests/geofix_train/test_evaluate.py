@@ -30,8 +30,8 @@ from geofix_train.evaluate import (
     table_text,
     write_predictions,
 )
-from geofix_train.objective import PrototypeGrid
 from geofix_train.photo_table import PhotoTable
+from geofix_train.prototypes import PrototypeGrid
 from tests.geofix_train.tiny_data import LAT, LON
 from tests.tiny_pack import TinyRegion
 

@@ -1,5 +1,6 @@
 import json
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(
 
 def test_another_seed_gives_other_weights(data: Path, tmp_path: Path) -> None:
     runs = [fit(config_of(data, seed=seed), tmp_path / str(seed)) for seed in (0, 1)]
-    one, other = (load_finished(run)[0]["prototypes"] for run in runs)
+    one, other = (load_finished(run)[0]["prototypes.weight"] for run in runs)
     assert not torch.equal(one, other)
 
 
@@ -173,7 +174,7 @@ def test_a_table_without_imagery_trains_too(data: Path, tmp_path: Path, warmup_s
     config = tiny_config(data / "photos.parquet", warmup_steps=warmup_steps)
     run = fit(config, tmp_path / "run")
     weights, cells = load_finished(run)
-    assert len(weights["prototypes"]) == len(cells)
+    assert len(weights["prototypes.weight"]) == len(cells)
     assert "ground_to_aerial" not in (run / "log.jsonl").read_text()
 
 
@@ -186,7 +187,7 @@ def test_a_table_without_splits_is_all_for_training(tmp_path: Path) -> None:
 def test_a_run_shorter_than_the_warm_up_has_prototypes_too(data: Path, tmp_path: Path) -> None:
     run = fit(config_of(data, warmup_steps=1000), tmp_path / "run")
     weights, _ = load_finished(run)
-    assert (weights["prototypes"].norm(dim=1) > 0.1).all()
+    assert (weights["prototypes.weight"].norm(dim=1) > 0.1).all()
 
 
 def test_what_was_left_out_is_listed_in_the_run_folder(tmp_path: Path) -> None:
@@ -196,3 +197,55 @@ def test_what_was_left_out_is_listed_in_the_run_folder(tmp_path: Path) -> None:
     run = fit(config_of(folder), tmp_path / "run", on_error="skip")
     lines = (run / LEFT_OUT).read_text().splitlines()
     assert [line.split(":")[0] for line in lines] == ["row 2 (001.png)", "row 1 (000.png)"]
+
+
+@pytest.mark.parametrize("labels", ["hard", "bilinear", "frustum"])
+def test_every_kind_of_label_trains(data: Path, tmp_path: Path, labels: str) -> None:
+    config = config_of(data)
+    config = replace(config, objective=replace(config.objective, labels=labels))
+    run = fit(config, tmp_path / labels)
+    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert np.mean(losses[-3:]) < np.mean(losses[2:5])
+
+
+def test_a_run_on_some_of_the_negatives_trains_and_another_share_gives_other_numbers(
+    data: Path, tmp_path: Path
+) -> None:
+    weights: list[torch.Tensor] = []
+    for share in (1.0, 0.5, 0.5):
+        config = config_of(data)
+        config = replace(config, objective=replace(config.objective, negative_share=share))
+        run = fit(config, tmp_path / str(len(weights)))
+        weights.append(load_finished(run)[0]["prototypes.weight"])
+    assert torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_a_start_that_failed_leaves_the_folder_free_for_other_settings(
+    data: Path, tmp_path: Path
+) -> None:
+    wrong = tiny_config(tmp_path / "none.csv")
+    with pytest.raises(TableError, match=r"none\.csv: no such file"):
+        fit(wrong, tmp_path / "run")
+    load_finished(fit(config_of(data), tmp_path / "run"))
+
+
+def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(
+    config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = geofix_train.fit._step
+
+    def step(*arguments: Any, **options: Any) -> Any:
+        if arguments[4] == 5:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **options)
+
+    slow = replace(config, run=replace(config.run, checkpoint_seconds=3600.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(geofix_train.fit, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            fit(slow, tmp_path / "run")
+    assert logged_steps(tmp_path / "run") == list(range(1, 7))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    fit(slow, tmp_path / "run")
+    assert logged_steps(tmp_path / "run") == list(range(1, STEPS + 1))

@@ -17,10 +17,11 @@ from geofix.input_spec import InputSpec
 from geofix_train import codes, evaluate
 from geofix_train.config import read_config
 from geofix_train.detector import OnnxDetector
-from geofix_train.fit import fit, load_training_data
+from geofix_train.fit import fit
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table, write_photo_table
 from geofix_train.photos import read_photos
 from geofix_train.privacy import BlurError, blur, load_find_boxes, parse_boxes, private_photo
+from geofix_train.training_data import load_training_data
 from geofix_train.training_free import encode_photos
 from tests.geofix_train.photo_files import camera_tags, write_exif_photo
 from tests.geofix_train.tiny_data import make_table, tiny_config, write_data

@@ -76,3 +76,13 @@ def test_answers_are_one_picture(out: Path) -> None:
     with Image.open(out / "answers.png") as picture:
         assert picture.width > 1000
         assert picture.height >= 1000
+
+
+def test_a_column_that_is_not_there_is_an_error_of_one_line(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = out.parent
+    words = [folder / "photos.parquet", folder / "model.onnx", folder / "b", "--group", "panorama"]
+    assert real_photos.main([str(word) for word in words]) == 1
+    assert "--group panorama: no such column; the table has" in capsys.readouterr().err
+    assert not (folder / "b").exists()

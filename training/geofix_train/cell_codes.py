@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from geofix_index import cells as s2
 from geofix_index.sphere import great_circle_m
-from geofix_train.objective import PrototypeGrid
+from geofix_train.prototypes import PrototypeGrid
 
 KAPPA_STEPS = 2.0 ** np.arange(-4, 4.5, 0.5)  # tried around the Fisher estimate
 FORMAT = 1

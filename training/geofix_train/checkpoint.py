@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class CheckpointError(ValueError):
 def save_checkpoint(
     run: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     *,
     step: int,
     prototype_cells: npt.NDArray[np.uint64] | None = None,
@@ -31,7 +31,8 @@ def save_checkpoint(
     """Write weights and optimizer state; `prototype_cells` marks the run as finished."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {
-        f"optimizer.{number}.{name}": torch.as_tensor(value)
+        f"optimizer.{which}.{number}.{name}": torch.as_tensor(value)
+        for which, optimizer in enumerate(optimizers)
         for number, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }
@@ -49,21 +50,27 @@ def save_checkpoint(
     part.replace(run / WEIGHTS)
 
 
-def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore model and optimizer; return the step to go on with, 0 for a new run."""
+def load_checkpoint(
+    run: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> int:
+    """Restore model and optimizers; return the step to go on with, 0 for a new run."""
     path = run / WEIGHTS
     if not path.exists():
         return 0
     tensors, step, _ = _read(path)
-    state: dict[int, dict[str, Tensor]] = {}
+    states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
-            _, number, key = name.split(".", 2)
-            state.setdefault(int(number), {})[key] = value
+            _, which, number, key = name.split(".", 3)
+            is_count = value.ndim == 0 and value.dtype == torch.int64  # SparseAdam counts in int
+            states[int(which)].setdefault(int(number), {})[key] = (
+                int(value.item()) if is_count else value
+            )
     weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
     load_weights(model, weights, run)
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for optimizer, state in zip(optimizers, states, strict=True):
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
     return step
 
 

@@ -6,7 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 import geofix
+import geofix_index.cells as s2
 from geofix.input_spec import InputSpec
 
 Command = Callable[[argparse.Namespace], None]
@@ -61,7 +65,7 @@ def _add(
 def _add_town(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     town = _add(commands, "town", "Draw the built-in synthetic town as a data set.", _town)
     town.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
-    town.add_argument("--size-km", type=float, default=1.5, help="side of the town (1.5)")
+    town.add_argument("--size-km", type=float, default=1.5, help="its side, 0.8 to 20 (1.5)")
     town.add_argument("--photos", type=int, default=4000, help="number of photos (4000)")
     town.add_argument("--seed", type=int, default=1, help="another seed is another town (1)")
 
@@ -249,7 +253,7 @@ def _codes_of_run(arguments: argparse.Namespace) -> None:
     write_cell_codes(codes, out / "codes.safetensors")
     if len(queries.latlon):
         write_queries(queries, out / "queries.safetensors")
-    print(f"{out}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}")
+    print(f"{out}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}\n{_area(codes.cells)}")
 
 
 def _codes_without_training(arguments: argparse.Namespace) -> None:
@@ -277,7 +281,18 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
     _say_left_out(photos.problems)
     made = training_free_codes(photos, level=arguments.level)
     write_training_free(made, arguments.output)
-    print(f"{arguments.output}: {len(made.codes.cells)} cells")
+    num_queries = 0 if made.queries is None else len(made.queries.latlon)
+    print(
+        f"{arguments.output}: {len(made.codes.cells)} cells of level {arguments.level} from "
+        f"{made.codes.num_photos.sum()} photos, {made.encoder.dim} dimensions; "
+        f"{num_queries} photos kept aside to calibrate with\n{_area(made.codes.cells)}"
+    )
+
+
+def _area(cells: npt.NDArray[np.uint64]) -> str:
+    """Return where cells lie, so that a wrong table shows."""
+    lat, lon = s2.latlon_from_cell(cells).T
+    return f"from {lat.min():.4f}, {lon.min():.4f} to {lat.max():.4f}, {lon.max():.4f}"
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

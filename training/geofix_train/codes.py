@@ -13,18 +13,11 @@ from geofix_index.sphere import EARTH_RADIUS_M
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
 from geofix_train.config import FitConfig
-from geofix_train.fit import (
-    Model,
-    embed,
-    input_spec,
-    load_imagery,
-    load_model,
-    mean_prototypes,
-    prototype_grid,
-)
-from geofix_train.objective import PrototypeGrid
+from geofix_train.fit import Model, embed, load_model, mean_prototypes
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
+from geofix_train.prototypes import PrototypeGrid, label_mix
+from geofix_train.training_data import input_spec, load_imagery, prototype_grid
 
 # An aerial embedding is the mean over dates, turns and moves: photos stand all over their cell.
 _TURNS = (0.0, 180.0)  # degrees
@@ -78,12 +71,11 @@ def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> Encoded
     grid = prototype_grid(prototype_cells, config)
     mosaics = load_imagery(config)
     cells = _cells_to_code(grid, mosaics, level)
-    learned = model.prototypes.detach().numpy()
+    learned = model.prototypes.weight.detach().numpy()
     learned = learned / np.maximum(np.linalg.norm(learned, axis=1, keepdims=True), 1e-12)
     train = table[table.is_train]
-    means = mean_prototypes(
-        embeddings[table.is_train], *grid.mix(train.lat, train.lon), len(learned)
-    )
+    mix = label_mix(grid, train, config.objective.labels)
+    means = mean_prototypes(embeddings[table.is_train], mix, len(learned))
     aerial = _encode_cells(model, mosaics, cells, config)
     problems = (*bad_rows, *unreadable)
     return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial, problems)

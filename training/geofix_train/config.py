@@ -24,9 +24,13 @@ _LIMITS = {
     "tile_side_m": (1, 10_000), "aerial_zoom": (0, 30),
     "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096), "dim": (4, 4096),
     "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
-    "epochs": (1, math.inf), "batch_size": (2, math.inf), "zoom": (0.1, 1),
+    "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1), "zoom": (0.1, 1),
+    "epochs": (1, math.inf), "batch_size": (2, math.inf),
 }  # fmt: skip
-_LOSSES = ("info_nce", "multi_similarity")
+_CHOICES = {
+    "loss": ("info_nce", "multi_similarity"),
+    "labels": ("hard", "bilinear", "frustum"),
+}
 
 
 class ConfigError(ValueError):
@@ -38,13 +42,13 @@ class DataConfig:
     """What to learn from. Paths are relative to the TOML file."""
 
     photos: str  # the photo table, CSV or Parquet
-    # A folder of rasters or XYZ tiles, one subfolder for each date; empty: ground photos only.
+    # A folder of rasters or XYZ tiles, or one subfolder for each date; empty: photos alone.
     aerial: str = ""
     aerial_zoom: int = 0  # which level of XYZ tiles; 0 chooses one as fine as the mosaic
-    photo_width: int = 128
-    photo_height: int = 96
-    tile_side_m: float = 154.0  # a tile roughly covers a level-16 cell, as in the paper
-    tile_pixels: int = 64
+    photo_width: int = 128  # pixels that photos are brought to
+    photo_height: int = 96  # the same
+    tile_side_m: float = 154.0  # on the ground; roughly a level-16 cell, as in the paper
+    tile_pixels: int = 64  # side of a tile as the aerial encoder sees it
     blur: str = ""  # finds faces: package.module:function or DETECTOR.onnx; see privacy.py
 
 
@@ -54,28 +58,28 @@ class ModelConfig:
 
     width: int = 32  # the two stages have 2 and 4 times as many channels
     num_clusters: int = 16  # SALAD clusters, without the dustbin
-    cluster_dim: int = 16
-    dim: int = 128  # of an embedding
+    cluster_dim: int = 16  # features of a SALAD cluster
+    dim: int = 128  # of an embedding; a multiple of 4
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """The loss over three pairs: ground to prototype, ground to aerial, aerial to prototype."""
 
-    prototype_level: int = 15
-    code_level: int = 16  # prototypes are upsampled to it before photos are compared with them
-    ground_to_prototype: float = 1.0  # weights of the three pairs
-    ground_to_aerial: float = 1.0
-    aerial_to_prototype: float = 0.5
-    loss: str = "info_nce"  # or "multi_similarity", the paper's; docs/method.md compares them
+    labels: str = "bilinear"  # which prototypes a photo is to be like; also "hard", "frustum"
+    prototype_level: int = 15  # S2 level of the prototypes
+    code_level: int = 16  # S2 level that prototypes are upsampled to, and compared at
+    ground_to_prototype: float = 1.0  # weight of this pair
+    ground_to_aerial: float = 1.0  # weight of this pair
+    aerial_to_prototype: float = 0.5  # weight of this pair
+    loss: str = "info_nce"  # or "multi_similarity", the paper's
     temperature: float = 0.06  # of info_nce
-    alpha: float = (
-        1.0  # of multi_similarity: sharpness of positives and negatives, after SALAD's training
-    )
-    beta: float = 50.0
-    threshold: float = 0.0  # similarity that separates them
-    margin: float = 0.1  # pairs easier than this are not learned from
-    tile_negative_m: float = 140.0  # nearer tiles are never negatives: one level-16 edge
+    alpha: float = 1.0  # of multi_similarity: sharpness of positives, as SALAD is trained
+    beta: float = 50.0  # of multi_similarity: sharpness of negatives
+    threshold: float = 0.0  # of multi_similarity: similarity that separates them
+    margin: float = 0.1  # of multi_similarity: negatives easier than this are left out
+    tile_negative_m: float = 140.0  # nearer tiles are never negatives; one level-16 edge
+    negative_share: float = 1.0  # of the candidates, drawn for each step; less for large regions
     min_images: int = 3  # a cell with fewer training photos has no prototype
 
 
@@ -83,15 +87,17 @@ class ObjectiveConfig:
 class RunConfig:
     """How to train."""
 
-    epochs: int = 16
+    epochs: int = 16  # how often each photo is seen
     warmup_steps: int = 40  # without prototypes, which then start as class means
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    prototype_learning_rate: float = 2e-2  # each row is seen rarely, so it takes larger steps
-    weight_decay: float = 0.02
+    batch_size: int = 64  # photos a step, with as many tiles
+    learning_rate: float = 2e-3  # of the encoders, at its highest
+    prototype_learning_rate: float = 2e-2  # larger, since each prototype is seen rarely
+    weight_decay: float = 0.02  # of the encoders
+    local_share: float = 0.0  # of a batch comes from within 800 m, to tell look-alikes apart
+    old_share: float = 0.1  # of photos are made to look old: low resolution, JPEG's blocks
     zoom: float = 0.85  # a photo is cut down to between this share of its sides and all of it
     shift_m: float = 40.0  # tiles are moved by up to this and turned by any angle
-    seed: int = 0
+    seed: int = 0  # of everything that is drawn
     checkpoint_seconds: float = 60.0  # how often a run can be resumed from
 
 
@@ -121,6 +127,16 @@ def read_run_config(run: Path) -> FitConfig:
         return FitConfig.from_json(path.read_text())
     except (OSError, ValueError) as e:
         raise ConfigError(f"{path}: not readable as the settings of a run: {e}") from e
+
+
+def differences(one: FitConfig, other: FitConfig) -> list[str]:
+    """Return a phrase for each setting in which two runs differ."""
+    return [
+        f"{section}.{key} was {value!r}, is {asdict(other)[section][key]!r}"
+        for section, values in asdict(one).items()
+        for key, value in values.items()
+        if value != asdict(other)[section][key]
+    ]
 
 
 def read_config(path: Path) -> FitConfig:
@@ -182,8 +198,8 @@ def _section(kind: type[Section], values: Any, name: str) -> Section:
         if wanted in (int, float) and not low <= value <= high:
             wish = f"{low} or more" if math.isinf(high) else f"{low} to {high}"
             raise ConfigError(f"{name}.{key} is {value!r}, want {wish}")
-        if key == "loss" and value not in _LOSSES:
-            raise ConfigError(f"{name}.loss is {value!r}, want {' or '.join(_LOSSES)}")
+        if value not in _CHOICES.get(key, (value,)):
+            raise ConfigError(f"{name}.{key} is {value!r}, want {' or '.join(_CHOICES[key])}")
         checked[key] = value
     return kind(**checked)
 

@@ -1,51 +1,43 @@
 """Train both encoders and the prototypes: `fit` reads top to bottom.
 
-The run folder holds `config.json`, `log.jsonl`, `checkpoint.safetensors` (weights, prototypes and
-the optimizer's state) and `checkpoint.json` (how far training came). A stopped run resumes from
+The run folder holds `config.json`, `log.jsonl`, `left_out.txt` and `checkpoint.safetensors`, that
+is weights, prototypes, the optimizers' states and how far training came. A stopped run resumes from
 its last checkpoint to the same numbers, because every batch is drawn from (seed, step) alone.
 """
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
-from geofix.input_spec import InputSpec
-from geofix_index import cells
 from geofix_index.sphere import great_circle_m
-from geofix_train.aerial import Mosaic, read_imagery
-from geofix_train.augment import crop, recolor
-from geofix_train.checkpoint import load_checkpoint, load_finished, load_weights, save_checkpoint
-from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, read_run_config
+from geofix_train.augment import age, crop, recolor
+from geofix_train.checkpoint import (
+    WEIGHTS,
+    load_checkpoint,
+    load_finished,
+    load_weights,
+    save_checkpoint,
+)
+from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, differences, read_run_config
 from geofix_train.model import Encoder
-from geofix_train.objective import PrototypeGrid, interpolate, pair_loss
-from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
-from geofix_train.photos import read_photos
+from geofix_train.objective import interpolate, pair_loss
+from geofix_train.prototypes import Mix
+from geofix_train.training_data import TrainingData, draw_batch, draw_tiles, load_training_data
 
 LEFT_OUT = "left_out.txt"  # in a run folder: a line for each row and photo that was not used
 _NUM_START_IMAGES = 256  # that the first layers start from
+_MAX_GRADIENT = 5.0  # norm that the encoders' gradient is cut to
 
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Training photos in memory, their positions, and the imagery around them."""
-
-    table: PhotoTable
-    photos: npt.NDArray[np.uint8]  # (N, H, W, 3)
-    mosaics: list[Mosaic]
-    xy: npt.NDArray[np.float64]  # (N, 2) on the mosaics' plane
-    grid: PrototypeGrid
-    rows: npt.NDArray[np.intp]  # (N, 4) prototypes that each photo mixes
-    weights: npt.NDArray[np.float32]  # (N, 4)
-    problems: tuple[str, ...]  # a sentence for each row and photo that was left out
+Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 
 
 class Model(nn.Module):
@@ -55,7 +47,8 @@ class Model(nn.Module):
         super().__init__()
         self.ground = Encoder(config.model)
         self.aerial = Encoder(config.model)
-        self.prototypes = nn.Parameter(torch.zeros(num_prototypes, config.model.dim))
+        self.prototypes = nn.Embedding(num_prototypes, config.model.dim, sparse=True)
+        nn.init.zeros_(self.prototypes.weight)
 
 
 def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
@@ -70,38 +63,47 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
         TableError: the data cannot be used.
         ConfigError: `run` holds a run with other settings, or the settings do not fit the data.
         FloatingPointError: the loss is not a number; the last checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written, and the same call goes on from it.
     """
-    _start(config, run)
+    _check_settings(config, run)
     data = load_training_data(config, on_error=on_error)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / RUN_CONFIG).write_text(config.to_json() + "\n")
     (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
     torch.manual_seed(config.run.seed)
-    model = Model(config, len(data.grid.cells))
-    optimizer = _optimizer(model, config)
+    model = Model(config, len(data.grid.cells)).to(_device())
+    optimizers = _optimizers(model, config)
     epoch_steps = max(1, len(data.photos) // config.run.batch_size)
     num_steps = epoch_steps * config.run.epochs
     # Without imagery prototypes are all there is to learn from. A short run warms up half its time.
     warmup_steps = min(config.run.warmup_steps, num_steps // 2) if data.mosaics else 0
-    step = load_checkpoint(run, model, optimizer)
+    step = load_checkpoint(run, model, optimizers)
     if step == 0:
         start_encoders(model, data, config)
     _cut_log(run, step)
     saved_at = time.monotonic()
-    with (run / "log.jsonl").open("a", buffering=1) as log, _bar(step, num_steps) as bar:
+    with (
+        (run / "log.jsonl").open("a", buffering=1) as log,
+        _bar(step, num_steps) as bar,
+        _Interrupt() as interrupt,
+    ):
         model.train()
         while step < num_steps:
             if step == warmup_steps:
                 start_prototypes(model, data)
-            _set_learning_rates(optimizer, step / num_steps)
+            _set_learning_rates(optimizers, step / num_steps)
             is_warm = step >= warmup_steps
-            losses = _step(model, optimizer, data, config, step, with_prototypes=is_warm)
+            losses = _step(model, optimizers, data, config, step, with_prototypes=is_warm)
             step += 1
             bar.set_postfix(loss=f"{losses['loss']:.3f}")
             bar.update()
             log.write(json.dumps({"step": step, **losses}) + "\n")
-            if time.monotonic() - saved_at > config.run.checkpoint_seconds:
-                save_checkpoint(run, model, optimizer, step=step)
+            if interrupt.is_asked or time.monotonic() - saved_at > config.run.checkpoint_seconds:
+                save_checkpoint(run, model, optimizers, step=step)
                 saved_at = time.monotonic()
-    save_checkpoint(run, model, optimizer, step=step, prototype_cells=data.grid.cells)
+            if interrupt.is_asked:
+                raise KeyboardInterrupt
+    save_checkpoint(run, model, optimizers, step=step, prototype_cells=data.grid.cells)
     return run
 
 
@@ -119,83 +121,35 @@ def load_model(run: Path) -> tuple[FitConfig, Model, npt.NDArray[np.uint64]]:
     return config, model.eval(), prototype_cells
 
 
-def load_training_data(config: FitConfig, *, on_error: str = "stop") -> TrainingData:
-    """Read photos and imagery, and lay the prototypes' grid over them."""
-    table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)
-    table = table[table.is_train]
-    if len(table) == 0:
-        raise TableError(f"{config.data.photos}: no photo has split 'train'")
-    photos, is_read, unreadable = read_photos(
-        table, input_spec(config), blur=config.data.blur, on_error=on_error
-    )
-    table, photos = table[is_read], photos[is_read]
-    mosaics = load_imagery(config)
-    xy = np.zeros((len(table), 2))
-    if mosaics:
-        xy = mosaics[0].frame.xy(table.lat, table.lon)
-        _check_cover(table, mosaics, xy)
-    grid = prototype_grid(_cells_with_photos(table, config), config)
-    rows, weights = grid.mix(table.lat, table.lon)
-    if config.run.batch_size > len(table):
-        raise ConfigError(
-            f"run.batch_size is {config.run.batch_size}, more than the {len(table)} training photos"
-        )
-    problems = (*bad_rows, *unreadable)
-    return TrainingData(table, photos, mosaics, xy, grid, rows, weights, problems)
-
-
-def prototype_grid(cells_with_photos: npt.NDArray[np.uint64], config: FitConfig) -> PrototypeGrid:
-    """Return the grid of a run's prototypes."""
-    objective = config.objective
-    return PrototypeGrid(
-        cells_with_photos, level=objective.prototype_level, code_level=objective.code_level
-    )
-
-
-def load_imagery(config: FitConfig) -> list[Mosaic]:
-    """Read the imagery of a run, one mosaic a date; none where the run has no imagery."""
-    if not config.data.aerial:
-        return []
-    pixel_m = config.data.tile_side_m / config.data.tile_pixels
-    return read_imagery(Path(config.data.aerial), pixel_m=pixel_m, zoom=config.data.aerial_zoom)
-
-
-def input_spec(config: FitConfig) -> InputSpec:
-    """Return what the ground encoder of a run takes."""
-    return InputSpec(width=config.data.photo_width, height=config.data.photo_height)
-
-
-def _cells_with_photos(table: PhotoTable, config: FitConfig) -> npt.NDArray[np.uint64]:
-    level, least = config.objective.prototype_level, config.objective.min_images
-    found, counts = np.unique(
-        cells.cell_from_latlon(table.lat, table.lon, level=level), return_counts=True
-    )
-    if not (counts >= least).any():
-        raise ConfigError(
-            f"no level-{level} cell has objective.min_images = {least} training photos; "
-            f"the fullest has {counts.max()}"
-        )
-    return np.asarray(found[counts >= least])
-
-
-def _check_cover(table: PhotoTable, mosaics: list[Mosaic], xy: npt.NDArray[np.float64]) -> None:
-    if mosaics[0].covers(xy).any():
+def _check_settings(config: FitConfig, run: Path) -> None:
+    """Refuse to go on with a run that was started with other settings."""
+    if not (run / WEIGHTS).exists():
         return
-    if mosaics[0].covers(mosaics[0].frame.xy(table.lon, table.lat)).any():
-        raise TableError("no photo lies in the imagery, but with lat and lon swapped some do")
-    raise TableError(
-        f"no photo lies in the imagery, which is around {mosaics[0].frame.lat:.5f}, "
-        f"{mosaics[0].frame.lon:.5f}; the first photo is at {table.lat[0]:.5f}, {table.lon[0]:.5f}"
-    )
+    changed = differences(read_run_config(run), config)
+    if changed:
+        raise ConfigError(
+            f"{run} holds a run with other settings ({', '.join(changed)}): choose another folder"
+        )
 
 
-def _start(config: FitConfig, run: Path) -> None:
-    """Make the run folder, or check that it belongs to these settings."""
-    run.mkdir(parents=True, exist_ok=True)
-    kept = run / RUN_CONFIG
-    if kept.exists() and read_run_config(run) != config:
-        raise ConfigError(f"{run} holds a run with other settings: choose another folder")
-    kept.write_text(config.to_json() + "\n")
+class _Interrupt:
+    """Turns the first Ctrl-C into a request to stop after the step; a second one stops at once."""
+
+    is_asked = False
+
+    def __enter__(self) -> "_Interrupt":
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._former = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.is_asked = True
+        signal.signal(signal.SIGINT, self._former)
 
 
 def _cut_log(run: Path, step: int) -> None:
@@ -209,23 +163,32 @@ def _bar(step: int, total: int) -> "tqdm[None]":
     return tqdm(initial=step, total=total, desc="fit", unit="step", disable=None)
 
 
-def _optimizer(model: Model, config: FitConfig) -> torch.optim.Optimizer:
-    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _optimizers(model: Model, config: FitConfig) -> Optimizers:
+    """Return one for the encoders, and one that touches only prototypes that had a gradient."""
     run = config.run
-    groups = [
-        {"params": encoders, "lr": run.learning_rate, "weight_decay": run.weight_decay},
-        {"params": [model.prototypes], "lr": run.prototype_learning_rate, "weight_decay": 0.0},
-    ]
-    for group in groups:
-        group["peak_lr"] = group["lr"]
-    return torch.optim.AdamW(groups, fused=True)
+    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+    optimizers = (
+        torch.optim.AdamW(
+            encoders, lr=run.learning_rate, weight_decay=run.weight_decay, fused=True
+        ),
+        torch.optim.SparseAdam(model.prototypes.parameters(), lr=run.prototype_learning_rate),
+    )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
 
 
-def _set_learning_rates(optimizer: torch.optim.Optimizer, progress: float) -> None:
+def _set_learning_rates(optimizers: Optimizers, progress: float) -> None:
     """One cycle: up over the first tenth, then down to zero along a straight line."""
     share = min(progress / 0.1 + 0.05, 1.0) * min(1.0, (1.0 - progress) / 0.9)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * share
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share
 
 
 def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
@@ -235,25 +198,24 @@ def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
     generator = torch.Generator().manual_seed(config.run.seed)
     model.ground.start_from(torch.from_numpy(data.photos[rows]), generator)
     if data.mosaics:
-        model.aerial.start_from(_tiles(data, config, rows, rng), generator)
+        tiles = torch.from_numpy(draw_tiles(data, config, rows, rng))
+        model.aerial.start_from(tiles, generator)
 
 
 @torch.no_grad()
 def start_prototypes(model: Model, data: TrainingData) -> None:
     """Set each prototype to the mean embedding of the photos that mix it."""
     embeddings = embed(model.ground, data.photos)
-    means = mean_prototypes(embeddings, data.rows, data.weights, len(model.prototypes))
-    model.prototypes.copy_(torch.from_numpy(means))
+    means = mean_prototypes(embeddings, data.photo_mix, len(data.grid.cells))
+    model.prototypes.weight.copy_(torch.from_numpy(means))
     model.train()
 
 
 def mean_prototypes(
-    embeddings: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.intp],
-    weights: npt.NDArray[np.float32],
-    num_prototypes: int,
+    embeddings: npt.NDArray[np.float32], mix: Mix, num_prototypes: int
 ) -> npt.NDArray[np.float32]:
     """Return class means (C, D) of unit length, photos weighted by interpolation."""
+    rows, weights = mix
     sums = np.zeros((num_prototypes, embeddings.shape[1]), np.float32)
     for k in range(rows.shape[1]):
         np.add.at(sums, rows[:, k], embeddings * weights[:, k, None])
@@ -266,14 +228,15 @@ def embed(
 ) -> npt.NDArray[np.float32]:
     """Embed images (N, H, W, 3); return (N, D)."""
     encoder.eval()
+    device = next(encoder.parameters()).device
     starts = range(0, len(images), batch_size)
-    parts = [encoder(torch.from_numpy(images[at : at + batch_size])).numpy() for at in starts]
-    return np.concatenate(parts)
+    batches = (torch.from_numpy(images[at : at + batch_size]).to(device) for at in starts)
+    return np.concatenate([encoder(batch).cpu().numpy() for batch in batches])
 
 
 def _step(
     model: Model,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     data: TrainingData,
     config: FitConfig,
     step: int,
@@ -282,27 +245,25 @@ def _step(
 ) -> dict[str, float]:
     """Take one optimizer step; return the losses by name."""
     rng = np.random.default_rng([config.run.seed, step])
-    batch = _draw_batch(data, config, step)
-    losses = dict(_losses(model, data, config, batch, rng, with_prototypes=with_prototypes))
+    batch = draw_batch(data, config, step)
+    device = _device()
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        losses = dict(_losses(model, data, config, batch, rng, with_prototypes=with_prototypes))
     loss = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(loss):
         names = data.table.columns["path"][batch[:4]].tolist()
         raise FloatingPointError(
             f"loss is {loss.item()} at step {step + 1}; the batch starts {names}"
         )
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-    optimizer.step()
+    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+    nn.utils.clip_grad_norm_(encoders, _MAX_GRADIENT)
+    optimizers[0].step()
+    if with_prototypes:
+        optimizers[1].step()
     return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
-
-
-def _draw_batch(data: TrainingData, config: FitConfig, step: int) -> npt.NDArray[np.intp]:
-    """Return the photos of a step: each epoch is a permutation of all."""
-    size = config.run.batch_size
-    epoch, at = divmod(step, max(1, len(data.photos) // size))
-    order = np.random.default_rng([config.run.seed, 7, epoch]).permutation(len(data.photos))
-    return order[at * size : (at + 1) * size]
 
 
 def _losses(
@@ -315,48 +276,56 @@ def _losses(
     with_prototypes: bool,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the weighted loss of each pair."""
-    objective = config.objective
-    photos = recolor(torch.from_numpy(data.photos[batch]), rng)
+    objective, device = config.objective, model.prototypes.weight.device
+    photos = recolor(torch.from_numpy(data.photos[batch]).to(device), rng)
+    photos = age(photos, rng, share=config.run.old_share)
     ground = model.ground(crop(photos, rng, zoom=config.run.zoom))
-    lat, lon = data.table.lat[batch], data.table.lon[batch]
-    # Photos are compared with what they will be searched in: prototypes as cell codes hold them.
-    prototypes = functional.normalize(model.prototypes, dim=1)
-    candidates = interpolate(prototypes, *map(torch.from_numpy, data.grid.candidate_mix))
-    far = torch.from_numpy(data.grid.negatives(lat, lon))
-    rows, weights = torch.from_numpy(data.rows[batch]), torch.from_numpy(data.weights[batch])
-    mixed = interpolate(prototypes, rows, weights)
-    has_prototype = weights.sum(dim=1) > 0
-
-    def to_prototypes(embeddings: Tensor) -> Tensor:
-        kept = embeddings[has_prototype]
-        positive = (kept * mixed[has_prototype]).sum(dim=1)
-        return pair_loss(positive, kept @ candidates.T, far[has_prototype], objective)
-
     if with_prototypes:
-        yield "ground_to_prototype", objective.ground_to_prototype * to_prototypes(ground)
+        loss = _prototype_loss(model, ground, data, config, batch, rng, mix=data.photo_mix)
+        yield "ground_to_prototype", objective.ground_to_prototype * loss
     if not data.mosaics:
         return
-    aerial = model.aerial(recolor(_tiles(data, config, batch, rng), rng))
+    tiles = torch.from_numpy(draw_tiles(data, config, batch, rng)).to(device)
+    aerial = model.aerial(recolor(tiles, rng))
     if with_prototypes:
-        yield "aerial_to_prototype", objective.aerial_to_prototype * to_prototypes(aerial)
+        loss = _prototype_loss(model, aerial, data, config, batch, rng, mix=data.tile_mix)
+        yield "aerial_to_prototype", objective.aerial_to_prototype * loss
+    lat, lon = data.table.lat[batch], data.table.lon[batch]
     apart = great_circle_m(lat[:, None], lon[:, None], lat, lon) > objective.tile_negative_m
-    similarity, is_negative = ground @ aerial.T, torch.from_numpy(apart)
+    similarity, is_negative = ground @ aerial.T, torch.from_numpy(apart).to(device)
     both_ways = [
         pair_loss(s.diagonal(), s, is_negative, objective) for s in (similarity, similarity.T)
     ]
     yield "ground_to_aerial", objective.ground_to_aerial * torch.stack(both_ways).mean()
 
 
-def _tiles(
-    data: TrainingData, config: FitConfig, batch: npt.NDArray[np.intp], rng: np.random.Generator
+def _prototype_loss(
+    model: Model,
+    embeddings: Tensor,
+    data: TrainingData,
+    config: FitConfig,
+    batch: npt.NDArray[np.intp],
+    rng: np.random.Generator,
+    *,
+    mix: Mix,
 ) -> Tensor:
-    """Return the tile of each photo, moved and turned at random, all from one date."""
-    mosaic = data.mosaics[rng.integers(len(data.mosaics))]
-    shift = rng.uniform(-config.run.shift_m, config.run.shift_m, (len(batch), 2))
-    tiles = mosaic.tiles(
-        data.xy[batch] + shift,
-        side_m=config.data.tile_side_m,
-        num_pixels=config.data.tile_pixels,
-        rotation_deg=rng.uniform(0, 360, len(batch)),
+    """Return the loss of embeddings (B, D) against the prototypes that they are to be like.
+
+    They are compared with what they will be searched in: prototypes as cell codes hold them.
+    """
+    grid, device = data.grid, embeddings.device
+    rows, weights = (torch.from_numpy(part[batch]).to(device) for part in mix)
+    has_prototype = weights.sum(dim=1) > 0
+    positive = (embeddings * interpolate(model.prototypes, rows, weights)).sum(dim=1)
+    num = max(1, round(config.objective.negative_share * len(grid.candidates)))
+    drawn = np.sort(rng.permutation(len(grid.candidates))[:num])
+    candidate_mix = (torch.from_numpy(part[drawn]).to(device) for part in grid.candidate_mix)
+    candidates = interpolate(model.prototypes, *candidate_mix)
+    lat, lon = (part[batch] for part in data.places)
+    far = torch.from_numpy(grid.negatives(lat, lon, candidates=drawn)).to(device)
+    return pair_loss(
+        positive[has_prototype],
+        (embeddings @ candidates.T)[has_prototype],
+        far[has_prototype],
+        config.objective,
     )
-    return torch.from_numpy(tiles)

@@ -1,13 +1,9 @@
-"""What training minimizes: the multi-similarity loss, and prototypes interpolated between cells."""
+"""What training minimizes: losses over pairs, and prototypes interpolated between cells."""
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from geofix_index import cells
-from geofix_index.sphere import great_circle_m
 from geofix_train.config import ObjectiveConfig
 
 
@@ -59,51 +55,13 @@ def multi_similarity(
     return (pull + torch.cat([zero, push], dim=1).logsumexp(dim=1) / config.beta).mean()
 
 
-class PrototypeGrid:
-    """Which cells have a prototype, and how a position mixes them.
-
-    Rows of the prototype table follow `cells`, which is sorted. `candidates` are the cells of
-    `code_level` below them, for which prototypes are upsampled.
-    """
-
-    def __init__(
-        self, cells_with_photos: npt.NDArray[np.uint64], *, level: int, code_level: int
-    ) -> None:
-        self.cells = np.unique(cells_with_photos)
-        self.level = level
-        self.code_level = code_level
-        self.candidates = cells.descendants(self.cells, level=code_level)
-        self._candidate_centres = cells.latlon_from_cell(self.candidates)
-        self.candidate_mix = self.mix(*self._candidate_centres.T)
-
-    def mix(
-        self, lat: npt.NDArray[np.float64], lon: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-        """Return rows (N, 4) of the four nearest cells and their bilinear weights (N, 4).
-
-        Cells without a prototype get weight 0 and the rest is renormalized; where none of the
-        four has one, all weights are 0.
-        """
-        near, weights = cells.bilinear_cells(lat, lon, level=self.level)
-        rows = np.minimum(np.searchsorted(self.cells, near), len(self.cells) - 1)
-        weights = np.where(self.cells[rows] == near, weights, 0.0)
-        total = weights.sum(axis=1, keepdims=True)
-        return rows, np.divide(weights, total, where=total > 0, out=weights).astype(np.float32)
-
-    def negatives(
-        self, lat: npt.NDArray[np.float64], lon: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.bool_]:
-        """Return which candidates (N, F) are negatives of positions: farther than one cell edge."""
-        distance = great_circle_m(lat[:, None], lon[:, None], *self._candidate_centres.T)
-        return np.asarray(distance > cells.mean_edge_m(self.code_level))
-
-
-def interpolate(prototypes: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+def interpolate(prototypes: nn.Embedding, rows: Tensor, weights: Tensor) -> Tensor:
     """Return mixed prototypes of unit length, (N, D); all weights 0 gives a zero row.
 
     Args:
-        prototypes: (C, D), rows of unit length.
-        rows: (N, 4) into `prototypes`.
-        weights: (N, 4).
+        prototypes: (C, D), of any length: the unit vectors along them are mixed.
+        rows: (N, K) into `prototypes`.
+        weights: (N, K).
     """
-    return functional.normalize((prototypes[rows] * weights[..., None]).sum(dim=1), dim=1)
+    parts = functional.normalize(prototypes(rows), dim=-1)  # (N, K, D)
+    return functional.normalize((parts * weights[..., None]).sum(dim=1), dim=1)

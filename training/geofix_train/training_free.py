@@ -21,7 +21,8 @@ from geofix_train.wrapped_encoder import Projection, guess_spec, load_model, wra
 MAX_DIM = 512  # larger embeddings are reduced
 PCA_DIM = 256
 DIM_STEP = 8  # reduced embeddings have a multiple of this, which a product quantizer can cut up
-QUERY_EVERY = 10  # photos, in a table without splits
+QUERY_EVERY = 10  # places, in a table without splits
+_PLACE_LEVEL = 19  # cells of 18 m: photos from one spot are all queries, or none is
 _BATCH = 32
 
 
@@ -85,7 +86,7 @@ def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFr
     """Return codes of the cells that have photos, and the encoder that queries them.
 
     Photos of split "train" make the codes; those of split "val" become the queries that a pack is
-    calibrated with. In a table without splits every tenth photo becomes a query.
+    calibrated with. In a table without splits the photos of every tenth place become queries.
 
     Raises:
         TableError: no photo to make codes from, or too few.
@@ -158,8 +159,9 @@ def fit_projection(features: npt.NDArray[np.float32]) -> Projection:
 def _splits(table: PhotoTable) -> npt.NDArray[np.str_]:
     if (table.split != "").any():
         return table.split
-    is_query = np.arange(len(table)) % QUERY_EVERY == QUERY_EVERY - 1
-    return np.where(is_query, "val", "train")
+    places = s2.cell_from_latlon(table.lat, table.lon, level=_PLACE_LEVEL)
+    _, place = np.unique(places, return_inverse=True)
+    return np.where(place % QUERY_EVERY == QUERY_EVERY - 1, "val", "train")
 
 
 def _embed(
