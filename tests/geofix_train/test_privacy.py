@@ -1,3 +1,4 @@
+import ast
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper
 from geofix.errors import BackendUnavailable
 from geofix.images import load_image, prepare_image
 from geofix.input_spec import InputSpec
-from geofix_train import codes, evaluate
+from geofix_train import codes, evaluate, privacy
 from geofix_train.config import read_config
 from geofix_train.detector import OnnxDetector
 from geofix_train.fit import fit
@@ -309,3 +310,16 @@ def test_codes_without_training_see_blurred_photos(tmp_path: Path, write_hook: W
     blurred = encode_photos(model, table, input_spec=spec, blur=hook)
     assert len(seen_by(hook)) == 3
     assert (plain.features != blurred.features).any(axis=1).all()
+
+
+TRAINING = Path(privacy.__file__).parent
+MAY_OPEN_PHOTOS = {"photo_table.py", "privacy.py", "same_pictures.py"}
+
+
+@pytest.mark.parametrize("path", sorted(TRAINING.glob("*.py")), ids=lambda path: path.name)
+def test_photos_are_opened_in_one_place_and_read_with_the_hook(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = [getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls]
+    assert "photo_path" not in names or path.name in MAY_OPEN_PHOTOS
+    for name, call in zip(names, calls, strict=True):
+        assert name != "read_photos" or "blur" in {keyword.arg for keyword in call.keywords}
