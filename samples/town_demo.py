@@ -25,16 +25,12 @@ from geofix_train.aerial import read_imagery
 from geofix_train.cell_codes import write_cell_codes, write_queries
 from geofix_train.codes import encode_run, make_codes
 from geofix_train.config import FitConfig, read_config
-from geofix_train.evaluate import (
-    Predictions,
-    predict,
-    predict_on_device,
-    summarize,
-    table_text,
-    write_predictions,
-)
+from geofix_train.evaluate import predict, predict_on_device
 from geofix_train.fit import fit
 from geofix_train.photo_table import PhotoTable
+from geofix_train.predictions import Predictions, write_predictions
+from geofix_train.report import summarize
+from geofix_train.report_text import table_text
 from geofix_train.town import make_town
 
 SIZE_KM, NUM_PHOTOS, SEED = 1.0, 7000, 1

@@ -15,8 +15,9 @@ from geofix.input_spec import InputSpec
 from geofix_train.artifact import read_artifact
 from geofix_train.cell_codes import read_cell_codes, read_queries
 from geofix_train.cli import main
-from geofix_train.evaluate import METHODS, read_predictions
+from geofix_train.evaluate import METHODS
 from geofix_train.photo_table import PhotoTable
+from geofix_train.predictions import read_predictions
 from tests.command_line import Outcome, Run, runner
 from tests.geofix_train.tiny_data import (
     FRAME,
@@ -29,6 +30,7 @@ from tests.geofix_train.tiny_data import (
 from tests.tiny_pack import HEIGHT, WIDTH, make_onnx, projection
 
 COMMANDS = ("town", "import", "check", "fit", "codes", "evaluate")
+PICTURES = ("recall.png", "errors.png", "prototypes.png", "scores.png")
 README = Path(__file__).parents[2] / "README.md"
 NUM = 40
 SPEC = InputSpec(width=WIDTH, height=HEIGHT, layout="nchw", dtype="float32", scale=(60.0,) * 3)
@@ -198,7 +200,8 @@ def test_codes_of_a_run_name_a_photo_that_is_gone(run: Run, tmp_path: Path, data
         assert failure(run(*words)) == f"{folder / 'photos.parquet'}: {missing}"
     outcome = run("codes", tmp_path / "run", "--on-error", "skip")
     assert (outcome.status, outcome.err) == (0, f"geofix-train: left out: {missing}\n")
-    assert run("evaluate", tmp_path / "run", "--on-error", "skip").status == 0
+    outcome = run("evaluate", tmp_path / "run", "--on-error", "skip")
+    assert (outcome.status, outcome.err) == (0, f"geofix-train: left out: {missing}\n")
 
 
 def test_fit_names_the_row_whose_coordinates_are_swapped(run: Run, tmp_path: Path) -> None:
@@ -302,11 +305,15 @@ def test_a_spec_of_another_model_is_an_error_of_one_line(
     assert not (tmp_path / "mine").exists()
 
 
-def test_evaluate_prints_a_table_of_all_methods(run: Run, fitted: Path) -> None:
+def test_evaluate_prints_a_table_of_all_methods_and_writes_a_report(run: Run, fitted: Path) -> None:
     outcome = run("evaluate", fitted)
     assert outcome.status == 0
-    assert [line.split()[0] for line in outcome.out.splitlines()] == ["method", *METHODS]
+    *table, blank, folder = outcome.out.splitlines()
+    assert [line.split()[0] for line in table] == ["method", *METHODS]
+    assert (blank, folder) == ("", str(fitted / "report-test"))
     assert set(read_predictions(fitted / "predictions-test.parquet").answers) == set(METHODS)
+    files = {path.name for path in Path(folder).iterdir()}
+    assert files == {"report.json", "report.md", *PICTURES}
 
 
 def test_evaluate_prints_json_of_another_split_and_through_a_pack(
@@ -314,11 +321,31 @@ def test_evaluate_prints_json_of_another_split_and_through_a_pack(
 ) -> None:
     outcome = run("evaluate", fitted, "--split", "val", "--json", "--pack", pack_path)
     assert outcome.status == 0
-    summary = json.loads(outcome.out)
-    assert summary["num_queries"] == NUM // 10
-    assert list(summary["recall_at_m"]) == [*METHODS, "on_device"]
+    report = json.loads(outcome.out)
+    assert report["num_queries"] == NUM // 10
+    assert list(report["recall_at_m"]) == [*METHODS, "on_device"]
     assert outcome.out.count("\n") == 1
     assert (fitted / "predictions-val.parquet").exists()
+    assert json.loads((fitted / "report-val" / "report.json").read_text()) == report
+
+
+def test_a_report_is_made_again_from_saved_predictions_alone(
+    run: Run, fitted: Path, pack_path: Path, tmp_path: Path
+) -> None:
+    looks = ("--degrade", "gray", "--degrade", "jpeg")
+    first = run("evaluate", fitted, *looks, "--pack", pack_path, "--json", "-o", tmp_path / "a")
+    kept = (fitted / "predictions-test.parquet").rename(tmp_path / "kept.parquet")
+    again = run("evaluate", "--predictions", kept, "-o", tmp_path / "b", "--json")
+    assert again == (0, first.out, "")
+    assert list(json.loads(again.out)["slices"]["look"]) == ["original", "gray", "jpeg"]
+    assert not (tmp_path / "b" / "scores.png").exists()
+    assert (tmp_path / "b" / "recall.png").exists()
+
+
+def test_evaluate_names_a_file_that_holds_no_predictions(run: Run, tmp_path: Path) -> None:
+    table = write_csv(tmp_path)
+    said = failure(run("evaluate", "--predictions", table, "-o", tmp_path / "report"))
+    assert said.startswith(f"{table}: unreadable")
 
 
 def test_evaluate_names_a_split_without_photos(run: Run, fitted: Path) -> None:
@@ -346,6 +373,11 @@ def test_evaluate_names_a_pack_that_is_not_there(run: Run, fitted: Path) -> None
         ["codes", "run", "--level", "sixteen"],
         ["evaluate"],
         ["evaluate", "run", "--recall"],
+        ["evaluate", "run", "--degrade", "sepia"],
+        ["evaluate", "run", "--predictions", "file.parquet", "-o", "out"],
+        ["evaluate", "--predictions", "file.parquet"],
+        ["evaluate", "--predictions", "file.parquet", "-o", "out", "--pack", "town.geofix"],
+        ["evaluate", "--predictions", "file.parquet", "-o", "out", "--degrade", "gray"],
     ],
     ids=" ".join,
 )

@@ -1,6 +1,5 @@
-"""Figures from hand-made predictions, and predictions from hand-made databases."""
+"""Predictions from hand-made databases, and of a run."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,43 +11,21 @@ import pytest
 from PIL import Image
 
 import geofix_index.cells as s2
+from geofix import RegionPack
 from geofix.geo import LatLon, distance_m
-from geofix_index.sphere import EARTH_RADIUS_M
 from geofix_train.cell_codes import CellCodes, write_cell_codes
 from geofix_train.codes import EncodedRun, encode_run, make_codes
 from geofix_train.config import FitConfig
-from geofix_train.evaluate import (
-    DISTANCES_M,
-    METHODS,
-    Predictions,
-    errors_m,
-    evaluate_run,
-    predict,
-    predict_on_device,
-    read_predictions,
-    summarize,
-    table_text,
-    write_predictions,
-)
+from geofix_train.evaluate import METHODS, Database, evaluate_run, predict, predict_on_device
 from geofix_train.photo_table import PhotoTable
+from geofix_train.predictions import NUM_BEST, ORIGINAL, errors_m, read_predictions
 from geofix_train.prototypes import PrototypeGrid
 from tests.geofix_train.tiny_data import LAT, LON
 from tests.tiny_pack import TinyRegion
 
-ERRORS_M = (10.0, 30.0, 60.0, 150.0, 400.0, 600.0)
 pytestmark = pytest.mark.xdist_group("town")
 
-SLICES = ("seen", "seen", "seen", "unseen", "unseen", "unseen")
 EYE = np.eye(4, dtype=np.float32)
-
-
-@pytest.fixture
-def predictions() -> Predictions:
-    """Return six photos; "north" misses each by its own distance, "exact" by none."""
-    truth = np.column_stack([np.full(6, LAT), LON + 0.01 * np.arange(6)])
-    off = truth + np.column_stack([np.degrees(np.array(ERRORS_M) / EARTH_RADIUS_M), np.zeros(6)])
-    paths = np.array([f"{number}.png" for number in range(6)])
-    return Predictions(paths, truth, np.array(SLICES), {"north": off, "exact": truth})
 
 
 @pytest.fixture
@@ -89,76 +66,13 @@ def found_cells(codes: CellCodes, answers: npt.NDArray[np.float64]) -> list[int]
     return [int(row) for row in gaps.argmin(axis=1)]
 
 
-def test_errors_are_distances_on_the_globe(predictions: Predictions) -> None:
-    np.testing.assert_allclose(errors_m(predictions, "north"), ERRORS_M, rtol=1e-6)
-    assert errors_m(predictions, "exact").tolist() == [0.0] * 6
-
-
-def test_recall_is_the_share_of_photos_found_within_a_distance(predictions: Predictions) -> None:
-    summary: Any = summarize(predictions)
-    assert summary["num_queries"] == 6
-    assert summary["recall_at_m"] == {
-        "north": {"25": 0.1667, "50": 0.3333, "100": 0.5, "200": 0.6667, "500": 0.8333},
-        "exact": dict.fromkeys(("25", "50", "100", "200", "500"), 1.0),
-    }
-    assert summary["median_error_m"] == {"north": 105.0, "exact": 0.0}
-
-
-def test_each_slice_has_its_own_recall(predictions: Predictions) -> None:
-    summary: Any = summarize(predictions)
-    assert summary["num_queries_by_slice"] == {"seen": 3, "unseen": 3}
-    by_slice = {name: recall["north"] for name, recall in summary["recall_by_slice"].items()}
-    assert by_slice == {
-        "seen": {"25": 0.3333, "50": 0.6667, "100": 1.0, "200": 1.0, "500": 1.0},
-        "unseen": {"25": 0.0, "50": 0.0, "100": 0.0, "200": 0.3333, "500": 0.6667},
-    }
-
-
-def test_a_summary_can_be_written_as_json(predictions: Predictions) -> None:
-    summary = summarize(predictions)
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-
-
-def test_the_table_shows_the_same_figures_in_columns(predictions: Predictions) -> None:
-    head, north, exact = table_text(predictions).splitlines()
-    assert head.split("  ")[0] == "method"
-    assert all(f"{distance} m" in head for distance in DISTANCES_M)
-    assert north.split() == [
-        *("north", "16.7%", "33.3%", "50.0%", "66.7%", "83.3%", "105", "m", "100.0%", "0.0%")
-    ]
-    assert exact.split()[1:6] == ["100.0%"] * 5
-    assert len(head) == len(north) == len(exact)
-
-
-def test_the_table_has_a_dash_for_a_slice_without_photos(predictions: Predictions) -> None:
-    seen = replace(predictions, slices=np.array(["seen"] * 6))
-    assert table_text(seen).splitlines()[1].split()[-2:] == ["50.0%", "-"]
-
-
-def test_a_method_is_added_to_the_others(predictions: Predictions) -> None:
-    more = predictions.with_answers("south", predictions.latlon - 0.01)
-    assert list(more.answers) == ["north", "exact", "south"]
-    assert list(predictions.answers) == ["north", "exact"]
-
-
-def test_written_predictions_read_back(predictions: Predictions, tmp_path: Path) -> None:
-    write_predictions(predictions, tmp_path / "predictions.parquet")
-    read = read_predictions(tmp_path / "predictions.parquet")
-    for name in ("path", "latlon", "slices"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(predictions, name))
-    assert list(read.answers) == ["north", "exact"]
-    for method, answers in predictions.answers.items():
-        np.testing.assert_array_equal(read.answers[method], answers)
-    assert summarize(read) == summarize(predictions)
-
-
 def test_each_method_answers_the_best_cell_of_its_own_database(
     codes: CellCodes, town_config: FitConfig
 ) -> None:
     encoded = encoded_by_hand(codes, town_config, [(0.1, 0.3, 0.2, 0.5), (0.3, 0.2, 0.9, 0.4)])
     answers = predict(encoded, codes).answers
     assert list(answers) == list(METHODS)
-    cells = {method: found_cells(codes, latlon) for method, latlon in answers.items()}
+    cells = {method: found_cells(codes, a.latlon) for method, a in answers.items()}
     assert cells == {
         "image_nn": [3, 3],  # the training photo in the last cell
         "mean_prototypes": [0, 0],  # one prototype, so that all cells are alike: the first wins
@@ -174,8 +88,10 @@ def test_a_cell_that_a_method_knows_nothing_of_is_never_its_answer(
 ) -> None:
     encoded = encoded_by_hand(codes, town_config, [(-0.9, -0.5, -0.5, -0.9)])
     answers = predict(encoded, codes).answers
-    assert found_cells(codes, answers["prototypes"]) == [1]  # though zeros would score higher
-    assert found_cells(codes, answers["aerial"]) == [2]
+    assert found_cells(codes, answers["prototypes"].latlon) == [
+        1
+    ]  # though zeros would score higher
+    assert found_cells(codes, answers["aerial"].latlon) == [2]
 
 
 def test_a_method_without_any_knowledge_is_left_out(
@@ -192,7 +108,49 @@ def test_predictions_hold_truth_and_slices_of_the_split(
     predictions = predict(encoded_by_hand(codes, town_config, EYE[:3]), codes)
     assert predictions.path.tolist() == ["2.png", "3.png", "4.png"]
     assert found_cells(codes, predictions.latlon) == [1, 1, 1]
-    assert predictions.slices.tolist() == ["unseen"] * 3
+    assert predictions.slices["place"].tolist() == ["unseen"] * 3
+    assert predictions.slices["camera"].tolist() == ["unknown"] * 3
+    assert predictions.sequence.tolist() == [""] * 3
+    assert predictions.look.tolist() == [ORIGINAL] * 3
+
+
+def test_the_best_cells_come_in_order_and_the_rest_is_empty(
+    codes: CellCodes, town_config: FitConfig
+) -> None:
+    hybrid = predict(encoded_by_hand(codes, town_config, [(0.1, 0.3, 0.2, 0.5)]), codes).answers[
+        "hybrid"
+    ]
+    order = [1, 3, 0, 2]  # kappa is 2: 0.6, 0.5, then 0.2 twice: the first goes first
+    assert hybrid.cells[0].tolist() == [*codes.cells[order].tolist(), *[0] * 6]
+    np.testing.assert_allclose(hybrid.scores[0, :4], [0.6, 0.5, 0.2, 0.2], rtol=1e-6)
+    assert np.isnan(hybrid.scores[0, 4:]).all()
+
+
+def test_the_bytes_of_a_database_are_those_of_what_it_knows(
+    codes: CellCodes, town_config: FitConfig
+) -> None:
+    answers = predict(encoded_by_hand(codes, town_config, [EYE[1]]), codes).answers
+    vector = 4 * 4  # four numbers of float32
+    assert {method: a.database_bytes // vector for method, a in answers.items()} == {
+        "image_nn": 2,  # training photos
+        "mean_prototypes": 4,
+        "prototypes": 2,
+        "aerial": 2,
+        "hybrid_kappa_1": 4,
+        "hybrid": 4,
+    }
+
+
+def test_many_photos_are_searched_in_parts_to_the_same_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    cells = s2.descendants([int(s2.cell_from_latlon(LAT, LON, level=13))], level=16)
+    database = Database.of_cells(cells, rng.normal(size=(len(cells), 8)).astype(np.float32))
+    photos = rng.normal(size=(10, 8)).astype(np.float32)
+    whole = database.answer(photos)
+    monkeypatch.setattr("geofix_train.evaluate._SEARCHED_AT_ONCE", 3)
+    np.testing.assert_array_equal(database.answer(photos).cells, whole.cells)
 
 
 def test_a_split_without_photos_is_an_error(codes: CellCodes, town_config: FitConfig) -> None:
@@ -211,8 +169,24 @@ def test_a_pack_localizes_photos_as_a_device_does(
     columns: dict[str, Any] = {"path": [f"{row}.png" for row in rows]}
     columns["lat"], columns["lon"] = latlon.T
     table = PhotoTable.from_columns(columns, root=tmp_path)
-    for answer, truth in zip(predict_on_device(pack_path, table), latlon, strict=True):
+    answers = predict_on_device(pack_path, table)
+    for answer, truth in zip(answers.latlon, latlon, strict=True):
         assert distance_m(LatLon(*answer), LatLon(*truth)) < 50
+    assert answers.cells[:, 0].tolist() == region.cells[rows].tolist()
+    assert (np.diff(answers.scores, axis=1) <= 0).all()
+    assert answers.cells.shape == answers.scores.shape == (3, NUM_BEST)
+    manifest = RegionPack.open(pack_path).manifest
+    assert answers.database_bytes == sum(
+        entry.num_bytes for name, entry in manifest.entries.items() if name.startswith("shards/")
+    )
+
+
+def test_pictures_are_localized_in_place_of_the_files(
+    region: TinyRegion, pack_path: Path, tmp_path: Path
+) -> None:
+    table = PhotoTable.from_columns({"path": ["gone.png"], "lat": [LAT], "lon": [LON]})
+    answers = predict_on_device(pack_path, table, photos=region.pictures[[3]])
+    assert answers.cells[0, 0] == region.cells[3]
 
 
 def test_a_run_is_evaluated_with_its_stored_codes_and_keeps_its_predictions(
@@ -224,14 +198,15 @@ def test_a_run_is_evaluated_with_its_stored_codes_and_keeps_its_predictions(
     few = replace(finer, cells=finer.cells[::9], aerial=finer.aerial[::9])
     stored = make_codes(few)
     write_cell_codes(stored, run / "codes" / "codes.safetensors")
-    predictions = evaluate_run(run)
+    predictions = evaluate_run(run).predictions
     assert set(predictions.answers) == set(METHODS)
     np.testing.assert_array_equal(
         predictions.path, encoded.table.columns["path"][encoded.table.split == "test"]
     )
-    assert len(found_cells(stored, predictions.answers["hybrid"])) == len(predictions.path)
+    assert len(found_cells(stored, predictions.answers["hybrid"].latlon)) == len(predictions)
     kept = read_predictions(run / "predictions-test.parquet")
-    assert summarize(kept) == summarize(predictions)
+    for method, answers in predictions.answers.items():
+        np.testing.assert_array_equal(kept.answers[method].latlon, answers.latlon)
 
 
 def test_a_run_without_stored_codes_is_evaluated_too(
@@ -239,8 +214,39 @@ def test_a_run_without_stored_codes_is_evaluated_too(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(town_run, run)
-    predictions = evaluate_run(run, split="val")
+    predictions = evaluate_run(run, split="val").predictions
     wanted = predict(encoded, make_codes(encoded), split="val")
     for method, answers in wanted.answers.items():
-        np.testing.assert_allclose(predictions.answers[method], answers)
+        np.testing.assert_allclose(predictions.answers[method].latlon, answers.latlon)
     assert [path.name for path in run.glob("*.parquet")] == ["predictions-val.parquet"]
+
+
+def test_degraded_photos_are_localized_beside_the_originals(town_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(town_run, run)
+    predictions = evaluate_run(run, looks=["gray", "jpeg", "gray"]).predictions
+    num = len(predictions.originals)
+    assert predictions.look.tolist() == [ORIGINAL] * num + ["gray"] * num + ["jpeg"] * num
+    gray = predictions[predictions.look == "gray"]
+    np.testing.assert_array_equal(gray.path, predictions.originals.path)
+    scores = [part.answers["hybrid"].scores for part in (gray, predictions.originals)]
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+
+def test_an_unknown_look_is_an_error_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="look is 'sepia', want one of gray, lowres, jpeg"):
+        evaluate_run(tmp_path / "none", looks=["sepia"])
+
+
+def test_the_layers_show_the_photo_of_median_error(town_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(town_run, run)
+    evaluation = evaluate_run(run)
+    layers, predictions = evaluation.layers, evaluation.predictions
+    errors = errors_m(predictions, "hybrid")
+    assert (errors < errors[layers.row]).sum() <= len(errors) // 2
+    assert (errors > errors[layers.row]).sum() <= len(errors) // 2
+    best = layers.cells[layers.scores.argmax()]
+    assert best == predictions.answers["hybrid"].cells[layers.row, 0]
+    assert layers.photo.shape == (24, 32, 3)
+    assert len(layers.cells) == len(layers.prototypes) == len(layers.scores)

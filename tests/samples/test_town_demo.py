@@ -11,7 +11,9 @@ from PIL import Image
 
 from geofix import Localizer, RegionPack
 from geofix_index.sphere import great_circle_m
-from geofix_train.evaluate import DISTANCES_M, METHODS, errors_m, read_predictions
+from geofix_train.evaluate import METHODS
+from geofix_train.predictions import errors_m, read_predictions
+from geofix_train.report import DISTANCES_M
 from samples.town_demo import NUM_SAMPLE_PHOTOS, main
 
 pytestmark = pytest.mark.xdist_group("demo")
@@ -84,7 +86,7 @@ def test_the_report_follows_from_the_saved_predictions(demo: Demo) -> None:
     error = errors_m(predictions, "on_device")
     assert demo.report["recall_at_m"]["on_device"]["200"] == round(float((error <= 200).mean()), 4)
     for name, recalls in demo.report["recall_by_slice"].items():
-        found = error[predictions.slices == name] <= 200
+        found = error[predictions.slices["place"] == name] <= 200
         assert recalls["on_device"]["200"] == round(float(found.mean()), 4)
 
 
@@ -100,7 +102,7 @@ def test_on_device_is_what_the_pack_answers(demo: Demo) -> None:
     predictions = read_predictions(demo.folder / "run" / "predictions-test.parquet")
     with Localizer.open(demo.folder / "town.geofix") as localizer:
         fix = localizer.localize(demo.folder / "town" / predictions.path[0])
-    lat, lon = predictions.answers["on_device"][0]
+    lat, lon = predictions.answers["on_device"].latlon[0]
     assert great_circle_m(fix.latlon.lat, fix.latlon.lon, lat, lon) < 0.01
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ import numpy.typing as npt
 import geofix
 import geofix_index.cells as s2
 from geofix.input_spec import InputSpec
+
+if TYPE_CHECKING:
+    from geofix_train.evaluate import CellLayers
+    from geofix_train.predictions import Predictions
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -150,11 +155,24 @@ def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    evaluate = _add(commands, "evaluate", "Recall of a run and its baselines.", _evaluate)
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="a finished run folder")
+    text = "Recall of a run and its baselines: tables, figures and plots."
+    evaluate = _add(commands, "evaluate", text, _evaluate)
+    evaluate.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a finished run folder")
     evaluate.add_argument("--pack", type=Path, help="also localize through this finished pack")
     evaluate.add_argument("--split", default="test", help="which photos (test)")
+    evaluate.add_argument(
+        "--degrade", action="append", default=[], metavar="LOOK",
+        choices=("gray", "lowres", "jpeg"),
+        help="localize photos once more, made to look old: gray, lowres or jpeg; may be repeated",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="saved predictions, instead of a run"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="DIR",
+        help="receives report.json, report.md and plots (RUN/report-SPLIT)",
+    )  # fmt: skip
     _add_on_error(evaluate)
 
 
@@ -296,12 +314,41 @@ def _area(cells: npt.NDArray[np.uint64]) -> str:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from geofix_train.evaluate import evaluate_run, summarize, table_text
+    from geofix_train.predictions import read_predictions
+    from geofix_train.report_text import table_text, write_report
 
-    predictions = evaluate_run(
-        arguments.run, pack=arguments.pack, split=arguments.split, on_error=arguments.on_error
+    _check_evaluate(arguments)
+    if arguments.predictions is not None:
+        out, layers = arguments.output, None
+        predictions = read_predictions(arguments.predictions)
+    else:
+        out = arguments.output or arguments.run / f"report-{arguments.split}"
+        predictions, layers = _predict(arguments)
+    figures = write_report(predictions, out, layers=layers)
+    print(json.dumps(figures) if arguments.json else f"{table_text(predictions)}\n\n{out}")
+
+
+def _predict(arguments: argparse.Namespace) -> "tuple[Predictions, CellLayers]":
+    from geofix_train.evaluate import evaluate_run
+
+    evaluation = evaluate_run(
+        arguments.run,
+        pack=arguments.pack,
+        split=arguments.split,
+        looks=arguments.degrade,
+        on_error=arguments.on_error,
     )
-    print(json.dumps(summarize(predictions)) if arguments.json else table_text(predictions))
+    _say_left_out(evaluation.problems)
+    return evaluation.predictions, evaluation.layers
+
+
+def _check_evaluate(arguments: argparse.Namespace) -> None:
+    if (arguments.run is None) == (arguments.predictions is None):
+        raise argparse.ArgumentError(None, "give either a run folder or --predictions FILE")
+    if arguments.predictions is not None and arguments.output is None:
+        raise argparse.ArgumentError(None, "--predictions needs --output DIR")
+    if arguments.predictions is not None and (arguments.pack or arguments.degrade):
+        raise argparse.ArgumentError(None, "--pack and --degrade need a run folder")
 
 
 def _pair(text: str) -> tuple[str, str]:

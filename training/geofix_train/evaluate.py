@@ -1,6 +1,9 @@
-"""How many photos are found how near: predictions first, figures from the saved predictions."""
+"""Localize the photos of a split with a finished run and all baselines; keep the predictions.
 
-from collections.abc import Iterable, Mapping
+The figures are made from the saved predictions by `report`.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,57 +11,150 @@ import numpy as np
 import numpy.typing as npt
 
 import geofix_index.cells as s2
-from geofix_index.sphere import great_circle_m
 from geofix_train.cell_codes import CellCodes, mix, read_cell_codes, upsample
 from geofix_train.codes import EncodedRun, encode_run, make_codes, slices
+from geofix_train.degrade import LOOKS, degrade
+from geofix_train.fit import embed, load_model
+from geofix_train.photo_slices import photo_slices
 from geofix_train.photo_table import PhotoTable
+from geofix_train.photos import read_photos
+from geofix_train.predictions import (
+    NUM_BEST,
+    ORIGINAL,
+    Answers,
+    Predictions,
+    errors_m,
+    join_predictions,
+    write_predictions,
+)
 from geofix_train.privacy import load_find_boxes, private_photo
+from geofix_train.training_data import input_spec
 
-DISTANCES_M = (25, 50, 100, 200, 500)
 METHODS = ("image_nn", "mean_prototypes", "prototypes", "aerial", "hybrid_kappa_1", "hybrid")
+ON_DEVICE = "on_device"
+_SEARCHED_AT_ONCE = 256  # photos
+
+Photos = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Where each method puts each photo."""
+class CellLayers:
+    """What maps of all cells show: the prototypes, and how well one photo fits each cell."""
 
-    path: npt.NDArray[np.str_]  # (Q,)
-    latlon: npt.NDArray[np.float64]  # (Q, 2), the truth
-    slices: npt.NDArray[np.str_]  # (Q,)
-    answers: Mapping[str, npt.NDArray[np.float64]]  # method -> (Q, 2)
+    cells: npt.NDArray[np.uint64]  # (N,)
+    prototypes: npt.NDArray[np.float32]  # (N, D), zeros where a cell has none
+    scores: npt.NDArray[np.float32]  # (N,) of the photo
+    row: int  # of the photo in the predictions
+    photo: Photos  # (H, W, 3) RGB, as the encoder sees it
 
-    def with_answers(self, method: str, latlon: npt.NDArray[np.float64]) -> "Predictions":
-        """Return the predictions with one more method."""
-        return Predictions(self.path, self.latlon, self.slices, {**self.answers, method: latlon})
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_run` returns."""
+
+    predictions: Predictions
+    layers: CellLayers
+    problems: tuple[str, ...]  # a sentence for each row and photo that was left out
+
+
+@dataclass(frozen=True)
+class Database:
+    """Vectors that photos are compared with, and the place that each stands for."""
+
+    cells: npt.NDArray[np.uint64]  # (N,)
+    latlon: npt.NDArray[np.float64]  # (N, 2)
+    vectors: npt.NDArray[np.float32]  # (N, D)
+
+    @classmethod
+    def of_cells(
+        cls, cells: npt.NDArray[np.uint64], vectors: npt.NDArray[np.float32]
+    ) -> "Database":
+        """Return the cells that something is known of, those whose vector is not zero."""
+        known = vectors.any(axis=1)
+        return cls(cells[known], s2.latlon_from_cell(cells[known]), vectors[known])
+
+    @classmethod
+    def of_photos(cls, table: PhotoTable, embeddings: npt.NDArray[np.float32]) -> "Database":
+        """Return photos, each with the leaf cell it stands in, which is 1 cm wide."""
+        cells = s2.cell_from_latlon(table.lat, table.lon, level=s2.MAX_LEVEL)
+        return cls(cells, np.column_stack([table.lat, table.lon]), embeddings)
+
+    def answer(self, embeddings: npt.NDArray[np.float32]) -> Answers:
+        """Return what fits photos (Q, D) best; among equals the first."""
+        num = len(embeddings)
+        width = min(NUM_BEST, len(self.cells))
+        cells = np.zeros((num, NUM_BEST), np.uint64)
+        scores = np.full((num, NUM_BEST), np.nan, np.float32)
+        first = np.zeros(num, np.intp)
+        for start in range(0, num, _SEARCHED_AT_ONCE):
+            part = slice(start, start + _SEARCHED_AT_ONCE)
+            similarity = embeddings[part] @ self.vectors.T
+            best = np.argsort(-similarity, axis=1, kind="stable")[:, :width]
+            cells[part, :width] = self.cells[best]
+            scores[part, :width] = np.take_along_axis(similarity, best, axis=1)
+            first[part] = best[:, 0]
+        return Answers(self.latlon[first], cells, scores, self.vectors.nbytes)
 
 
 def evaluate_run(
-    run: Path, *, pack: Path | None = None, split: str = "test", on_error: str = "stop"
-) -> Predictions:
+    run: Path,
+    *,
+    pack: Path | None = None,
+    split: str = "test",
+    looks: Iterable[str] = (),
+    on_error: str = "stop",
+) -> Evaluation:
     """Predict a split by a finished run and all baselines; keep the predictions in the run folder.
 
     Args:
         run: a finished run folder. Codes that were made before (RUN/codes) are used as they are.
         pack: a pack of this run; its photos are localized by the SDK as method "on_device".
         split: of the photos.
+        looks: of `degrade`; the photos are localized once more with each.
         on_error: "stop" or "skip" bad rows and unreadable photos.
+
+    Raises:
+        ValueError: no photo has this split, or a look is unknown.
     """
+    looks = tuple(dict.fromkeys(looks))
+    for look in looks:
+        if look not in LOOKS:
+            raise ValueError(f"look is {look!r}, want one of {', '.join(LOOKS)}")
     stored = run / "codes" / "codes.safetensors"
     codes = read_cell_codes(stored) if stored.exists() else None
     level = int(s2.level_of(codes.cells[:1])[0]) if codes else 16
     encoded = encode_run(run, level=level, on_error=on_error)
-    predictions = predict(encoded, codes or make_codes(encoded), split=split)
+    codes = codes or make_codes(encoded)
+    predictions = predict(encoded, codes, split=split)
     if pack is not None:
-        table = encoded.table.of_split(split)
-        predictions = predictions.with_answers(
-            "on_device", predict_on_device(pack, table, blur=encoded.config.data.blur)
+        answers = predict_on_device(
+            pack, encoded.table.of_split(split), blur=encoded.config.data.blur
         )
+        predictions = predictions.with_answers(ON_DEVICE, answers)
+    layers = _layers(encoded, codes, predictions, split)
+    if looks:
+        degraded = _predict_degraded(run, encoded, codes, looks, pack=pack, split=split)
+        predictions = join_predictions([predictions, *degraded])
     write_predictions(predictions, run / f"predictions-{split}.parquet")
-    return predictions
+    return Evaluation(predictions, layers, encoded.problems)
 
 
-def predict(encoded: EncodedRun, codes: CellCodes, *, split: str = "test") -> Predictions:
+def predict(
+    encoded: EncodedRun,
+    codes: CellCodes,
+    *,
+    split: str = "test",
+    embeddings: npt.NDArray[np.float32] | None = None,
+    look: str = ORIGINAL,
+) -> Predictions:
     """Localize the photos of a split with the method and with each of its baselines.
+
+    Args:
+        encoded: the run and its photos.
+        codes: of its cells.
+        split: of the photos.
+        embeddings: of these photos with another look, (Q, D).
+        look: how they look.
 
     Raises:
         ValueError: no photo has this split.
@@ -66,143 +162,118 @@ def predict(encoded: EncodedRun, codes: CellCodes, *, split: str = "test") -> Pr
     rows = encoded.table.split == split
     if not rows.any():
         raise ValueError(f"no photo has split {split!r}")
-    table, embeddings = encoded.table[rows], encoded.embeddings[rows]
+    table = encoded.table[rows]
+    if embeddings is None:
+        embeddings = encoded.embeddings[rows]
+    return Predictions(
+        path=table.columns["path"],
+        latlon=np.column_stack([table.lat, table.lon]),
+        answers={
+            method: database.answer(embeddings)
+            for method, database in _databases(encoded, codes).items()
+        },
+        sequence=table.columns["sequence_id"],
+        look=np.full(len(table), look),
+        slices={"place": slices(encoded.table)[rows], **photo_slices(table)},
+    )
+
+
+def predict_on_device(
+    pack: Path, table: PhotoTable, *, photos: Photos | None = None, blur: str = ""
+) -> Answers:
+    """Localize photos through a finished pack, as the SDK does it.
+
+    Args:
+        pack: the file.
+        table: Q photos.
+        photos: (Q, H, W, 3), to be localized in place of the table's files.
+        blur: what finds faces in these files; see `privacy.load_find_boxes`.
+    """
+    from geofix import Localizer, RegionPack
+
+    manifest = RegionPack.open(pack).manifest
+    entries = [
+        name for shard in manifest.shards for name in (shard.cells_entry, shard.payload_entry)
+    ]
+    num_bytes = sum(manifest.entries[name].num_bytes for name in entries)
+    cells = np.zeros((len(table), NUM_BEST), np.uint64)
+    scores = np.full((len(table), NUM_BEST), np.nan, np.float32)
+    latlon = np.zeros((len(table), 2))
+    find_boxes = load_find_boxes(blur)
+    with Localizer.open(pack) as localizer:
+        for row in range(len(table)):
+            if photos is None:
+                fix = localizer.localize(
+                    private_photo(table, row, find_boxes=find_boxes), k=NUM_BEST
+                )
+            else:
+                fix = localizer.localize(photos[row], k=NUM_BEST)
+            latlon[row] = fix.latlon.lat, fix.latlon.lon
+            for rank, candidate in enumerate(fix.candidates):
+                cells[row, rank] = s2.cell_from_token(candidate.cell)
+                scores[row, rank] = candidate.score
+    return Answers(latlon, cells, scores, num_bytes)
+
+
+def _predict_degraded(
+    run: Path,
+    encoded: EncodedRun,
+    codes: CellCodes,
+    looks: Iterable[str],
+    *,
+    pack: Path | None,
+    split: str,
+) -> Iterator[Predictions]:
+    """Yield the predictions of a split's photos for each look."""
+    _, model, _ = load_model(run)
+    table = encoded.table.of_split(split)
+    photos, _, _ = read_photos(table, input_spec(encoded.config), blur=encoded.config.data.blur)
+    for look in looks:
+        degraded = degrade(photos, look)
+        embeddings = embed(model.ground, degraded)
+        predictions = predict(encoded, codes, split=split, embeddings=embeddings, look=look)
+        if pack is not None:
+            answers = predict_on_device(pack, table, photos=degraded)
+            predictions = predictions.with_answers(ON_DEVICE, answers)
+        yield predictions
+
+
+def _databases(encoded: EncodedRun, codes: CellCodes) -> dict[str, Database]:
+    """Return what each method compares photos with, without the methods that know nothing."""
     is_train = encoded.table.is_train
-    train, train_embeddings = encoded.table[is_train], encoded.embeddings[is_train]
-    nearest = (embeddings @ train_embeddings.T).argmax(axis=1)
-    centres = s2.latlon_from_cell(codes.cells)
-    means = upsample(encoded.grid, encoded.mean_prototypes, codes.cells)
-    databases = {
-        "mean_prototypes": means,
+    vectors = {
+        "mean_prototypes": upsample(encoded.grid, encoded.mean_prototypes, codes.cells),
         "prototypes": codes.prototypes,
         "aerial": codes.aerial,
         "hybrid_kappa_1": mix(codes.prototypes, codes.aerial, kappa=1.0),
         "hybrid": codes.cell_codes,
     }
-    answers = {"image_nn": np.column_stack([train.lat, train.lon])[nearest]}
-    for method, database in databases.items():
-        if database.any():
-            scores = embeddings @ database.T
-            scores[:, ~database.any(axis=1)] = -np.inf  # a cell that the method knows nothing of
-            answers[method] = centres[scores.argmax(axis=1)]
-    return Predictions(
-        path=table.columns["path"],
-        latlon=np.column_stack([table.lat, table.lon]),
-        slices=slices(encoded.table)[rows],
-        answers=answers,
-    )
-
-
-def predict_on_device(pack: Path, table: PhotoTable, *, blur: str = "") -> npt.NDArray[np.float64]:
-    """Localize photos through a finished pack, as the SDK does it; return (Q, 2)."""
-    from geofix import Localizer
-
-    find_boxes = load_find_boxes(blur)
-    with Localizer.open(pack) as localizer:
-        fixes = [
-            localizer.localize(private_photo(table, row, find_boxes=find_boxes))
-            for row in range(len(table))
-        ]
-    return np.array([(fix.latlon.lat, fix.latlon.lon) for fix in fixes])
-
-
-def errors_m(predictions: Predictions, method: str) -> npt.NDArray[np.float64]:
-    """Return the distance of each answer from the truth, (Q,)."""
-    return np.asarray(great_circle_m(*predictions.latlon.T, *predictions.answers[method].T))
-
-
-def summarize(predictions: Predictions) -> dict[str, object]:
-    """Return recall by method and distance, whole and by slice, and the median errors."""
-    errors = {method: errors_m(predictions, method) for method in predictions.answers}
-    return {
-        "num_queries": len(predictions.path),
-        "recall_at_m": {method: _recall(error) for method, error in errors.items()},
-        "recall_by_slice": {
-            name: {
-                method: _recall(error[predictions.slices == name])
-                for method, error in errors.items()
-            }
-            for name in np.unique(predictions.slices).tolist()
-        },
-        "num_queries_by_slice": {
-            name: int((predictions.slices == name).sum())
-            for name in np.unique(predictions.slices).tolist()
-        },
-        "median_error_m": {
-            method: round(float(np.median(error)), 1) for method, error in errors.items()
-        },
+    databases = {
+        "image_nn": Database.of_photos(encoded.table[is_train], encoded.embeddings[is_train])
     }
+    for method, of_cells in vectors.items():
+        if of_cells.any():
+            databases[method] = Database.of_cells(codes.cells, of_cells)
+    return databases
 
 
-def table_text(predictions: Predictions) -> str:
-    """Return recalls and median errors as a table for a terminal."""
-    head = ["method", *(f"{d} m" for d in DISTANCES_M), "median", "seen 100 m", "unseen 100 m"]
-    lines = [head]
-    for method in predictions.answers:
-        error = errors_m(predictions, method)
-        parts = [error[predictions.slices == name] for name in ("seen", "unseen")]
-        lines.append(
-            [
-                method,
-                *(f"{(error <= d).mean():.1%}" for d in DISTANCES_M),
-                f"{np.median(error):.0f} m",
-                *(f"{(part <= 100).mean():.1%}" if len(part) else "-" for part in parts),
-            ]
-        )
-    return _columns(lines)
-
-
-def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write predictions as Parquet, one row a photo and method."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    num, methods = len(predictions.path), list(predictions.answers)
-    answers = np.concatenate([predictions.answers[method] for method in methods])
-    data = pa.table(
-        {
-            "path": np.tile(predictions.path, len(methods)).tolist(),
-            "slice": np.tile(predictions.slices, len(methods)).tolist(),
-            "lat": np.tile(predictions.latlon[:, 0], len(methods)),
-            "lon": np.tile(predictions.latlon[:, 1], len(methods)),
-            "method": np.repeat(methods, num).tolist(),
-            "answer_lat": answers[:, 0],
-            "answer_lon": answers[:, 1],
-        }
+def _layers(
+    encoded: EncodedRun, codes: CellCodes, predictions: Predictions, split: str
+) -> CellLayers:
+    """Return the layers for the photo whose error is the median: neither the best nor the worst."""
+    errors = errors_m(predictions, "hybrid")
+    row = int(np.argsort(errors, kind="stable")[len(errors) // 2])
+    of_split = np.flatnonzero(encoded.table.split == split)
+    photos, _, _ = read_photos(
+        encoded.table[of_split[[row]]],
+        input_spec(encoded.config),
+        blur=encoded.config.data.blur,
     )
-    parquet.write_table(data, path)
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote."""
-    from pyarrow import parquet
-
-    data = parquet.read_table(path).to_pydict()
-    method = np.array(data["method"])
-    first = method == method[0]
-    answers = {
-        str(name): np.column_stack(
-            [np.array(data[column])[method == name] for column in ("answer_lat", "answer_lon")]
-        )
-        for name in dict.fromkeys(data["method"])
-    }
-    latlon = np.column_stack([np.array(data["lat"])[first], np.array(data["lon"])[first]])
-    return Predictions(
-        np.array(data["path"])[first], latlon, np.array(data["slice"])[first], answers
-    )
-
-
-def _recall(error: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {str(d): round(float((error <= d).mean()), 4) for d in DISTANCES_M}
-
-
-def _columns(lines: Iterable[list[str]]) -> str:
-    rows = list(lines)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+    known = codes.cell_codes.any(axis=1)
+    return CellLayers(
+        cells=codes.cells[known],
+        prototypes=codes.prototypes[known],
+        scores=codes.cell_codes[known] @ encoded.embeddings[of_split[row]],
+        row=row,
+        photo=photos[0],
     )
