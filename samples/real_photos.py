@@ -25,6 +25,7 @@ from geofix.map_image import bounds_around, draw_map
 from geofix_export import build_pack
 from geofix_index.sphere import great_circle_m
 from geofix_train.photo_table import PhotoTable, read_photo_table
+from geofix_train.privacy import private_photo
 from geofix_train.training_free import EncodedPhotos, encode_photos, training_free_codes
 
 DISTANCES_M = (25, 50, 100, 200, 500)
@@ -101,7 +102,8 @@ def leave_one_out(photos: EncodedPhotos, pack: Path, *, level: int, group: str) 
         )
         with Localizer.open(pack) as localizer:
             for row in np.flatnonzero(is_query):
-                fixes[int(row)] = localizer.localize(table.photo_path(int(row)))
+                photo = private_photo(table, int(row), find_boxes=None)
+                fixes[int(row)] = localizer.localize(photo)
     return Answers(table, groups, [fixes[row] for row in range(len(table))])
 
 
@@ -143,7 +145,8 @@ def draw_answers(answers: Answers, out: Path) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     for number, row in enumerate(rows):
         at = drawn.width + gap + number % 2 * (side + gap), number // 2 * 240
-        photo = Image.fromarray(load_image(answers.table.photo_path(row))).resize((side, side))
+        seen = load_image(private_photo(answers.table, int(row), find_boxes=None))
+        photo = Image.fromarray(seen).resize((side, side))
         sheet.paste(photo, at)
         text = f"{number + 1}: {answers.error_m[row]:.0f} m, {fixes[number].status}"
         draw.text((at[0], at[1] + side + 4), text, fill="black", font=font)

@@ -1,7 +1,9 @@
 """What is read and made of real photos and imagery; skipped where they are not at hand."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,16 @@ from PIL import Image
 from geofix import InputSpec, Localizer
 from geofix_export import build_pack
 from geofix_train.aerial import Mosaic, read_imagery
-from geofix_train.photo_table import PhotoTable, read_columns, read_photo_table
+from geofix_train.check import check_table
+from geofix_train.import_photos import import_photos
+from geofix_train.photo_table import (
+    PhotoTable,
+    read_columns,
+    read_photo_table,
+    write_photo_table,
+)
+from geofix_train.same_pictures import read_fingerprints, same_pictures
+from geofix_train.split import split_by_group
 from geofix_train.training_free import encode_photos, training_free_codes
 
 DATA = Path(os.environ.get("GEOFIX_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -73,6 +84,24 @@ def differences(
     return np.stack([np.abs(tile - source).mean(axis=(1, 2, 3)) for tile in cut.astype(float)])
 
 
+def stac_item_of(table: PhotoTable, row: int) -> dict[str, Any]:
+    """Return a row of a table as an item of Panoramax."""
+    columns = table.columns
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": f"item-{row}",
+        "collection": str(columns["sequence_id"][row]),
+        "geometry": {"type": "Point", "coordinates": [table.lon[row], table.lat[row]]},
+        "properties": {
+            "datetime": str(columns["captured_at"][row]),
+            "view:azimuth": table.heading_deg[row],
+            "pers:interior_orientation": {"field_of_view": table.hfov_deg[row]},
+        },
+        "assets": {"hd": {"href": str(table.photo_path(row).resolve()), "roles": ["data"]}},
+    }
+
+
 def test_helsinki_photos_stand_on_their_imagery(helsinki: PhotoTable) -> None:
     (mosaic,) = read_imagery(DATA / "helsinki_pairs" / "manifest.csv", pixel_m=4)
     assert len(helsinki) == 10
@@ -96,6 +125,71 @@ def test_berlin_tiles_become_one_mosaic() -> None:
     assert mosaic.covers(centres(table, mosaic)).all()
     assert np.median(found.diagonal()) < MAX_DIFFERENCE
     assert found.argmin(axis=1).tolist() == list(range(108))
+
+
+def test_an_imported_manifest_says_what_the_manifest_says(
+    panoramax: PhotoTable, tmp_path: Path
+) -> None:
+    table, problems = import_photos([DATA / "panoramax" / "manifest.csv"], root=tmp_path)
+    assert problems == []
+    for name in ("lat", "lon", "heading_deg", "hfov_deg", "captured_at", "sequence_id"):
+        np.testing.assert_array_equal(table.columns[name], panoramax.columns[name])
+    assert table.photo_path(7).resolve() == panoramax.photo_path(7).resolve()
+
+
+def test_items_of_real_photos_become_the_rows_of_their_manifest(
+    panoramax: PhotoTable, tmp_path: Path
+) -> None:
+    items = [stac_item_of(panoramax, row) for row in range(len(panoramax))]
+    content = {"type": "FeatureCollection", "features": items}
+    (tmp_path / "items.json").write_text(json.dumps(content))
+    table, problems = import_photos([tmp_path / "items.json"], root=tmp_path)
+    assert problems == []
+    for name in ("lat", "lon", "heading_deg", "hfov_deg", "captured_at", "sequence_id"):
+        np.testing.assert_array_equal(table.columns[name], panoramax.columns[name])
+
+
+def test_real_photos_are_found_by_their_mapillary_ids(helsinki: PhotoTable, tmp_path: Path) -> None:
+    images = [
+        {
+            "id": helsinki.photo_path(row).stem,
+            "computed_geometry": {"type": "Point", "coordinates": [lon, lat]},
+            "computed_compass_angle": heading_deg,
+        }
+        for row, (lat, lon, heading_deg) in enumerate(
+            zip(helsinki.lat, helsinki.lon, helsinki.heading_deg, strict=True)
+        )
+    ]
+    (tmp_path / "images.json").write_text(json.dumps({"data": images}))
+    photos = DATA / "helsinki_pairs" / "photos"
+    table, problems = import_photos([tmp_path / "images.json"], root=tmp_path, photos=photos)
+    assert problems == []
+    np.testing.assert_array_equal(table.lat, helsinki.lat)
+    assert table.photo_path(3).resolve() == helsinki.photo_path(3).resolve()
+
+
+def test_neighbours_on_a_drive_are_no_doubles_and_pictures_saved_anew_are(
+    panoramax: PhotoTable, tmp_path: Path
+) -> None:
+    paths = [panoramax.photo_path(row) for row in range(len(panoramax))]
+    for row in range(0, 240, 12):
+        paths.append(tmp_path / f"{row}.jpg")
+        with Image.open(paths[row]) as picture:
+            picture.resize((200, 200)).save(paths[-1], quality=60)
+    place = [0.0] * len(paths)
+    table = PhotoTable.from_columns({"path": list(map(str, paths)), "lat": place, "lon": place})
+    found = same_pictures(read_fingerprints(table))
+    assert found == [[row, 248 + row // 12] for row in range(0, 240, 12)]
+
+
+def test_a_real_table_is_sound(tmp_path: Path) -> None:
+    table, _ = import_photos([DATA / "panoramax" / "manifest.csv"], root=tmp_path)
+    split = split_by_group(table, {"train": 0.8, "val": 0.1, "test": 0.1})
+    write_photo_table(split, tmp_path / "photos.csv")
+    report = check_table(tmp_path / "photos.csv").report
+    assert report.is_sound
+    assert report.counts["split"] == {"train": 200, "val": 24, "test": 24}
+    assert report.same_pictures == report.same_views == ()
 
 
 def test_panoramax_has_four_faces_of_62_pictures(panoramax: PhotoTable) -> None:

@@ -155,7 +155,7 @@ def _draw_legend(
         _draw_dot(draw, (x, middle), colour, 5)
         draw.text((x + 12, middle), text, fill=_INK, font=font, anchor="lm")
         x += 30 + round(draw.textlength(text, font=font))
-    length_m = _round_length(150 / plane.px_per_m)
+    length_m = round_length(150 / plane.px_per_m)
     right = sheet.width - 14
     left = right - length_m * plane.px_per_m
     draw.line([(left, middle), (right, middle)], fill=_INK, width=3)
@@ -163,7 +163,7 @@ def _draw_legend(
     draw.text((left - 8, middle), text, fill=_INK, font=font, anchor="rm")
 
 
-def _round_length(length_m: float) -> float:
+def round_length(length_m: float) -> float:
     """Return 1, 2 or 5 times a power of ten, at most `length_m`."""
     power: float = 10.0 ** math.floor(math.log10(length_m))
     return max(step * power for step in (1, 2, 5) if step * power <= length_m)

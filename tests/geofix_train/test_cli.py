@@ -29,7 +29,7 @@ from tests.geofix_train.tiny_data import (
 )
 from tests.tiny_pack import HEIGHT, WIDTH, make_onnx, projection
 
-COMMANDS = ("town", "fit", "codes", "evaluate")
+COMMANDS = ("town", "import", "check", "fit", "codes", "evaluate")
 PICTURES = ("recall.png", "errors.png", "prototypes.png", "scores.png")
 README = Path(__file__).parents[2] / "README.md"
 NUM = 40

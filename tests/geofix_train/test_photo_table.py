@@ -101,6 +101,13 @@ def test_a_split_is_selected(tmp_path: Path) -> None:
     assert len(table[np.array([3, 5])]) == 2
 
 
+def test_a_row_keeps_its_number_in_the_file_when_others_are_left_out(tmp_path: Path) -> None:
+    table = make_table(tmp_path, num=20)
+    picked = table.of_split("val")
+    assert [picked.row_name(row) for row in (0, 1)] == ["row 9 (008.png)", "row 19 (018.png)"]
+    assert picked[np.array([1])].row_name(0) == "row 19 (018.png)"
+
+
 BAD_ROWS = [
     ("b.png,91,8.54,,,,", "lat 91.0, lon 8.54 are out of range"),
     ("b.png,47.37,-180.5,,,,", "out of range"),

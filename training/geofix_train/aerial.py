@@ -1,14 +1,13 @@
 """Aerial imagery in memory, cut into tiles around any place.
 
-Sources are GeoTIFF (or any georeferenced raster that rasterio reads, in any CRS) or a table of
-square image tiles with their centres. Each date becomes one `Mosaic` on a plane of metres east and
-north of a centre that all dates of a data set share.
+Sources are GeoTIFF (or any georeferenced raster that rasterio reads, in any CRS), XYZ tiles, or a
+table of square image tiles with their centres. Each date becomes one `Mosaic` on a plane of metres
+east and north of a centre that all dates of a data set share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,11 @@ import geofix_index.cells as s2
 from geofix.geo import Bounds
 from geofix_index.sphere import great_circle_m
 from geofix_train.photo_table import TableError, read_columns
+from geofix_train.rasters import RASTER_ENDINGS, Pixels, Raster, find_rasters
+from geofix_train.xyz_tiles import find_tiles, is_tile_folder
 
 _WGS84 = "EPSG:4326"
 _REACH_M = 5_000_000.0  # of a plane; far beyond, PROJ refuses the whole list of points
-_RASTER_ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,17 @@ class Mosaic:
         return rows, columns, np.asarray(inside)
 
 
-def read_imagery(path: Path, *, pixel_m: float, frame: LocalFrame | None = None) -> list[Mosaic]:
+def read_imagery(
+    path: Path, *, pixel_m: float, frame: LocalFrame | None = None, zoom: int = 0
+) -> list[Mosaic]:
     """Read imagery; return one mosaic for each date, in the order of the dates.
 
     Args:
-        path: a folder with rasters, a folder with one subfolder of rasters for each date, or a
-            CSV table of square tiles (columns aerial, lat, lon, aerial_side_m).
+        path: a folder with rasters or with XYZ tiles, a folder with one such subfolder for each
+            date, or a CSV table of square tiles (columns aerial, lat, lon, aerial_side_m).
         pixel_m: ground size of a mosaic's pixel; finer imagery is averaged.
         frame: where given, mosaics are on this plane.
+        zoom: of XYZ tiles; 0 chooses.
 
     Raises:
         TableError: nothing readable there; the message names the file.
@@ -154,13 +157,14 @@ def read_imagery(path: Path, *, pixel_m: float, frame: LocalFrame | None = None)
     if path.is_file():
         tiles = {path.stem: list(_read_tile_table(path))}
     elif path.is_dir():
-        folders = sorted(sub for sub in path.iterdir() if sub.is_dir()) or [path]
-        tiles = {folder.name: list(_read_rasters(folder)) for folder in folders}
+        tiles = {folder.name: _find(folder, pixel_m, zoom) for folder in _date_folders(path)}
     else:
         raise TableError(f"{path}: no such imagery")
     tiles = {date: found for date, found in tiles.items() if found}
     if not tiles:
-        raise TableError(f"{path}: no imagery; want rasters ({', '.join(_RASTER_ENDINGS)})")
+        raise TableError(
+            f"{path}: no imagery; want rasters ({', '.join(RASTER_ENDINGS)}) or tiles, zoom/x/y.png"
+        )
     frame = frame or _middle(next(iter(tiles.values())))
     return [_mosaic(found, frame, pixel_m, date) for date, found in tiles.items()]
 
@@ -184,41 +188,19 @@ def write_geotiff(
         file.write(np.moveaxis(image, 2, 0))
 
 
-@dataclass(frozen=True)
-class _Raster:
-    """Pixels and where they lie."""
-
-    image: npt.NDArray[np.uint8]  # (3, H, W)
-    crs: Any
-    transform: Affine
-
-    @property
-    def corners(self) -> npt.NDArray[np.float64]:
-        _, height, width = self.image.shape
-        return np.array(
-            [self.transform @ at for at in ((0, 0), (width, 0), (0, height), (width, height))]
-        )
+def _date_folders(path: Path) -> list[Path]:
+    if is_tile_folder(path):
+        return [path]
+    return sorted(sub for sub in path.iterdir() if sub.is_dir()) or [path]
 
 
-def _read_rasters(folder: Path) -> Iterator[_Raster]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _RASTER_ENDINGS:
-            continue
-        try:
-            with rasterio.open(path) as file:
-                if file.crs is None:
-                    raise TableError(f"{path}: no coordinate reference system")
-                if set(file.dtypes) != {"uint8"}:
-                    raise TableError(
-                        f"{path}: holds {file.dtypes[0]}, want uint8: scale it to 0 to 255"
-                    )
-                bands = [1, 2, 3] if file.count >= 3 else [1, 1, 1]
-                yield _Raster(file.read(bands), file.crs, file.transform)
-        except rasterio.errors.RasterioError as e:
-            raise TableError(f"{path}: unreadable: {e}") from e
+def _find(folder: Path, pixel_m: float, zoom: int) -> list[Raster]:
+    if is_tile_folder(folder):
+        return find_tiles(folder, pixel_m=pixel_m, zoom=zoom)
+    return list(find_rasters(folder))
 
 
-def _read_tile_table(path: Path) -> Iterator[_Raster]:
+def _read_tile_table(path: Path) -> Iterator[Raster]:
     columns = read_columns(path)
     for wanted in ("aerial", "lat", "lon", "aerial_side_m"):
         if wanted not in columns:
@@ -232,10 +214,16 @@ def _read_tile_table(path: Path) -> Iterator[_Raster]:
             raise TableError(f"{path}: tile {name}: {e}") from e
         pixel = side_m / image.shape[1]
         place = Affine(pixel, 0, -side_m / 2, 0, -pixel, side_m / 2)
-        yield _Raster(np.moveaxis(image, 2, 0), LocalFrame(lat, lon).crs, place)
+        height, width, _ = image.shape
+        yield Raster(LocalFrame(lat, lon).crs, place, width, height, read=_at_hand(image))
 
 
-def _middle(rasters: list[_Raster]) -> LocalFrame:
+def _at_hand(image: npt.NDArray[np.uint8]) -> Callable[[int], tuple[Pixels, Pixels]]:
+    """Return the `read` of a raster (H, W, 3) that lies in memory; it is small and stays whole."""
+    return lambda _: (np.moveaxis(image, 2, 0), np.full(image.shape[:2], 255, np.uint8))
+
+
+def _middle(rasters: list[Raster]) -> LocalFrame:
     points = [
         np.array(transform(r.crs, _WGS84, r.corners[:, 0].tolist(), r.corners[:, 1].tolist()))
         for r in rasters
@@ -244,7 +232,7 @@ def _middle(rasters: list[_Raster]) -> LocalFrame:
     return LocalFrame(float(lat.min() + lat.max()) / 2, float(lon.min() + lon.max()) / 2)
 
 
-def _mosaic(rasters: list[_Raster], frame: LocalFrame, pixel_m: float, date: str) -> Mosaic:
+def _mosaic(rasters: list[Raster], frame: LocalFrame, pixel_m: float, date: str) -> Mosaic:
     """Bring all rasters of a date to one plane."""
     corners = [
         np.array(transform(r.crs, frame.crs, r.corners[:, 0].tolist(), r.corners[:, 1].tolist()))
@@ -258,6 +246,7 @@ def _mosaic(rasters: list[_Raster], frame: LocalFrame, pixel_m: float, date: str
     known = np.zeros((height, width), np.uint8)
     target = Affine(pixel_m, 0, west, 0, -pixel_m, north)
     for raster, (xs, ys) in zip(rasters, corners, strict=True):
+        pixels, is_known = raster.read(raster.factor(np.column_stack([xs, ys]), pixel_m=pixel_m))
         # Only the raster's own window, or a hundred tiles would each visit every pixel.
         left, right = (int(np.floor((at - west) / pixel_m)) for at in (xs.min(), xs.max()))
         top, bottom = (int(np.floor((north - at) / pixel_m)) for at in (ys.max(), ys.min()))
@@ -266,17 +255,16 @@ def _mosaic(rasters: list[_Raster], frame: LocalFrame, pixel_m: float, date: str
         here = target @ Affine.translation(columns.start, rows.start)
         mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         patch = np.zeros((3, *mask.shape), np.uint8)
-        ones = np.ones(raster.image.shape[1:], np.uint8)
         for source, goal, how in (
-            (raster.image, patch, Resampling.average),
-            (ones, mask, Resampling.nearest),
+            (pixels, patch, Resampling.average),
+            ((is_known > 0).astype(np.uint8), mask, Resampling.nearest),
         ):
             reproject(
-                source, goal, src_transform=raster.transform, src_crs=raster.crs,
+                source, goal, src_transform=raster.transform_of(pixels), src_crs=raster.crs,
                 dst_transform=here, dst_crs=frame.crs, resampling=how,
             )  # fmt: skip
         seen = mask > 0
         image[:, rows, columns][:, seen] = patch[:, seen]
         known[rows, columns] |= mask
-    pixels = np.ascontiguousarray(np.moveaxis(image, 0, 2))
-    return Mosaic(frame, pixels, known > 0, west, north, pixel_m, date)
+    whole = np.ascontiguousarray(np.moveaxis(image, 0, 2))
+    return Mosaic(frame, whole, known > 0, west, north, pixel_m, date)

@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_town(commands)
+    _add_import(commands)
+    _add_check(commands)
     _add_fit(commands)
     _add_codes(commands)
     _add_evaluate(commands)
@@ -73,6 +75,53 @@ def _add_town(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     town.add_argument("--seed", type=int, default=1, help="another seed is another town (1)")
 
 
+def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Make a photo table of folders with EXIF, STAC items, Mapillary exports or CSV files."
+    command = _add(commands, "import", text, _import)
+    command.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="TABLE", help=".csv or .parquet"
+    )
+    command.add_argument(
+        "--kind", choices=("exif", "stac", "mapillary", "csv"), help="of all sources (recognized)"
+    )
+    command.add_argument(
+        "--photos",
+        type=Path,
+        metavar="DIR",
+        help="where photos lie that a source names (beside it)",
+    )
+    command.add_argument(
+        "--column", type=_pair, action="append", default=[], metavar="lat=LATITUDE",
+        help="for CSV: what a column is called there; may be given several times",
+    )  # fmt: skip
+    command.add_argument(
+        "--split", type=_shares, metavar="train=0.8,val=0.1,test=0.1",
+        help="shares of photos; whole groups stay together",
+    )  # fmt: skip
+    command.add_argument(
+        "--split-by", default="sequence_id", metavar="COLUMN",
+        help="what groups are, a column or 'day' (sequence_id)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="another seed, another split (0)")
+    _add_on_error(command)
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Look through a photo table: what it holds, doubles, and leaks between its splits."
+    check = _add(commands, "check", text, _check)
+    check.add_argument("table", type=Path, metavar="TABLE")
+    check.add_argument("--aerial", type=Path, metavar="DIR", help="imagery photos should lie in")
+    check.add_argument(
+        "-o", "--output", type=Path, metavar="REPORT_DIR",
+        help="receives report.txt, report.json and map.png",
+    )  # fmt: skip
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
+    check.add_argument(
+        "--strict", action="store_true", help="exit with status 1 at a bad row or a leak"
+    )
+
+
 def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     fit = _add(commands, "fit", "Train encoders and prototypes, or go on with a run.", _fit)
     fit.add_argument("config", type=Path, metavar="CONFIG.toml")
@@ -91,6 +140,10 @@ def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     codes.add_argument(
         "--input-spec", type=Path, metavar="FILE", help="with --encoder: JSON, what it takes"
     )
+    codes.add_argument(
+        "--blur", default="", metavar="HOOK",
+        help="with --encoder: finds faces to blur, package.module:function or DETECTOR.onnx",
+    )  # fmt: skip
     codes.add_argument("--level", type=int, default=16, help="S2 level of the cells (16)")
     codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
     codes.add_argument(
@@ -145,6 +198,46 @@ def _town(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {len(table)} photos ({splits})")
 
 
+def _import(arguments: argparse.Namespace) -> None:
+    from geofix_train.import_photos import import_photos
+    from geofix_train.photo_table import check_ending, write_photo_table
+    from geofix_train.split import split_by_group
+
+    out: Path = arguments.output
+    check_ending(out)
+    out.parent.mkdir(parents=True, exist_ok=True)  # paths relative to it must lead somewhere
+    table, problems = import_photos(
+        arguments.sources,
+        root=out.parent,
+        kind=arguments.kind,
+        photos=arguments.photos,
+        columns=dict(arguments.column),
+        on_error=arguments.on_error,
+    )
+    _say_left_out(problems)
+    if arguments.split:
+        table = split_by_group(table, arguments.split, by=arguments.split_by, seed=arguments.seed)
+    write_photo_table(table, out)
+    splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in arguments.split or ())
+    print(f"{out}: {len(table)} photos" + (f" ({splits})" if splits else ""))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from geofix_train.check import check_table
+    from geofix_train.check_report import report_text, write_report
+    from geofix_train.photo_table import TableError
+
+    checked = check_table(arguments.table, aerial=arguments.aerial)
+    report = checked.report
+    if arguments.output is not None:
+        write_report(checked, arguments.output)
+    print(json.dumps(report.to_json()) if arguments.json else report_text(report))
+    if arguments.strict and not report.is_sound:
+        raise TableError(
+            f"{report.table}: bad rows: {len(report.bad_rows)}, leaks: {len(report.leaks)}"
+        )
+
+
 def _fit(arguments: argparse.Namespace) -> None:
     from geofix_train.config import read_config
     from geofix_train.fit import LEFT_OUT, fit
@@ -196,7 +289,13 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
         spec = _read_spec(arguments.input_spec)
     table, bad_rows = read_photo_table(arguments.photos, on_error=arguments.on_error)
     _say_left_out(bad_rows)
-    photos = encode_photos(arguments.encoder, table, input_spec=spec, on_error=arguments.on_error)
+    photos = encode_photos(
+        arguments.encoder,
+        table,
+        input_spec=spec,
+        blur=arguments.blur,
+        on_error=arguments.on_error,
+    )
     _say_left_out(photos.problems)
     made = training_free_codes(photos, level=arguments.level)
     write_training_free(made, arguments.output)
@@ -250,6 +349,20 @@ def _check_evaluate(arguments: argparse.Namespace) -> None:
         raise argparse.ArgumentError(None, "--predictions needs --output DIR")
     if arguments.predictions is not None and (arguments.pack or arguments.degrade):
         raise argparse.ArgumentError(None, "--pack and --degrade need a run folder")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r}, want NAME=VALUE")
+    return name, value
+
+
+def _shares(text: str) -> dict[str, float]:
+    try:
+        return {name: float(share) for name, share in map(_pair, text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, want train=0.8,val=0.1,test=0.1") from None
 
 
 def _read_spec(path: Path) -> InputSpec:

@@ -63,7 +63,9 @@ def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> Encoded
     if not coarsest <= level <= coarsest + 4:
         raise ValueError(f"level is {level}, want {coarsest} to {coarsest + 4}")
     table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)
-    photos, is_read, unreadable = read_photos(table, input_spec(config), on_error=on_error)
+    photos, is_read, unreadable = read_photos(
+        table, input_spec(config), blur=config.data.blur, on_error=on_error
+    )
     table, photos = table[is_read], photos[is_read]
     embeddings = embed(model.ground, photos)
     grid = prototype_grid(prototype_cells, config)

@@ -21,7 +21,7 @@ RUN_CONFIG = "config.json"  # in a run folder
 # Smallest and largest value of the numbers that cannot be just anything from 0 on.
 _LIMITS = {
     "photo_width": (16, 4096), "photo_height": (16, 4096), "tile_pixels": (16, 4096),
-    "tile_side_m": (1, 10_000),
+    "tile_side_m": (1, 10_000), "aerial_zoom": (0, 30),
     "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096), "dim": (4, 4096),
     "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
     "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1), "zoom": (0.1, 1),
@@ -42,11 +42,14 @@ class DataConfig:
     """What to learn from. Paths are relative to the TOML file."""
 
     photos: str  # the photo table, CSV or Parquet
-    aerial: str = ""  # a folder of rasters, or one subfolder for each date; empty: photos alone
+    # A folder of rasters or XYZ tiles, or one subfolder for each date; empty: photos alone.
+    aerial: str = ""
+    aerial_zoom: int = 0  # which level of XYZ tiles; 0 chooses one as fine as the mosaic
     photo_width: int = 128  # pixels that photos are brought to
     photo_height: int = 96  # the same
     tile_side_m: float = 154.0  # on the ground; roughly a level-16 cell, as in the paper
     tile_pixels: int = 64  # side of a tile as the aerial encoder sees it
+    blur: str = ""  # finds faces: package.module:function or DETECTOR.onnx; see privacy.py
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,10 @@ def read_config(path: Path) -> FitConfig:
     except (OSError, tomllib.TOMLDecodeError) as e:
         raise ConfigError(f"{path}: {e}") from e
     data = content.get("data", {})
-    for name in ("photos", "aerial"):
-        if isinstance(data, dict) and data.get(name):
+    for name in ("photos", "aerial", "blur"):
+        if not isinstance(data, dict) or not isinstance(data.get(name), str):
+            continue
+        if data[name] and (name != "blur" or data[name].endswith(".onnx")):
             data[name] = str((path.parent / data[name]).resolve())
     try:
         return _config(content)

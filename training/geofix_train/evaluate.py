@@ -27,6 +27,7 @@ from geofix_train.predictions import (
     join_predictions,
     write_predictions,
 )
+from geofix_train.privacy import load_find_boxes, private_photo
 from geofix_train.training_data import input_spec
 
 METHODS = ("image_nn", "mean_prototypes", "prototypes", "aerial", "hybrid_kappa_1", "hybrid")
@@ -126,7 +127,9 @@ def evaluate_run(
     codes = codes or make_codes(encoded)
     predictions = predict(encoded, codes, split=split)
     if pack is not None:
-        answers = predict_on_device(pack, encoded.table.of_split(split))
+        answers = predict_on_device(
+            pack, encoded.table.of_split(split), blur=encoded.config.data.blur
+        )
         predictions = predictions.with_answers(ON_DEVICE, answers)
     layers = _layers(encoded, codes, predictions, split)
     if looks:
@@ -175,13 +178,16 @@ def predict(
     )
 
 
-def predict_on_device(pack: Path, table: PhotoTable, *, photos: Photos | None = None) -> Answers:
+def predict_on_device(
+    pack: Path, table: PhotoTable, *, photos: Photos | None = None, blur: str = ""
+) -> Answers:
     """Localize photos through a finished pack, as the SDK does it.
 
     Args:
         pack: the file.
         table: Q photos.
         photos: (Q, H, W, 3), to be localized in place of the table's files.
+        blur: what finds faces in these files; see `privacy.load_find_boxes`.
     """
     from geofix import Localizer, RegionPack
 
@@ -193,10 +199,15 @@ def predict_on_device(pack: Path, table: PhotoTable, *, photos: Photos | None = 
     cells = np.zeros((len(table), NUM_BEST), np.uint64)
     scores = np.full((len(table), NUM_BEST), np.nan, np.float32)
     latlon = np.zeros((len(table), 2))
+    find_boxes = load_find_boxes(blur)
     with Localizer.open(pack) as localizer:
         for row in range(len(table)):
-            image = table.photo_path(row) if photos is None else photos[row]
-            fix = localizer.localize(image, k=NUM_BEST)
+            if photos is None:
+                fix = localizer.localize(
+                    private_photo(table, row, find_boxes=find_boxes), k=NUM_BEST
+                )
+            else:
+                fix = localizer.localize(photos[row], k=NUM_BEST)
             latlon[row] = fix.latlon.lat, fix.latlon.lon
             for rank, candidate in enumerate(fix.candidates):
                 cells[row, rank] = s2.cell_from_token(candidate.cell)
@@ -216,7 +227,7 @@ def _predict_degraded(
     """Yield the predictions of a split's photos for each look."""
     _, model, _ = load_model(run)
     table = encoded.table.of_split(split)
-    photos, _, _ = read_photos(table, input_spec(encoded.config))
+    photos, _, _ = read_photos(table, input_spec(encoded.config), blur=encoded.config.data.blur)
     for look in looks:
         degraded = degrade(photos, look)
         embeddings = embed(model.ground, degraded)
@@ -253,7 +264,11 @@ def _layers(
     errors = errors_m(predictions, "hybrid")
     row = int(np.argsort(errors, kind="stable")[len(errors) // 2])
     of_split = np.flatnonzero(encoded.table.split == split)
-    photos, _, _ = read_photos(encoded.table[of_split[[row]]], input_spec(encoded.config))
+    photos, _, _ = read_photos(
+        encoded.table[of_split[[row]]],
+        input_spec(encoded.config),
+        blur=encoded.config.data.blur,
+    )
     known = codes.cell_codes.any(axis=1)
     return CellLayers(
         cells=codes.cells[known],

@@ -2,8 +2,8 @@
 
 Columns: path (relative to the table), lat, lon (WGS84 degrees), and where known heading_deg
 (clockwise from north), hfov_deg (horizontal field of view), captured_at (ISO 8601), camera,
-sequence_id, split ("train", "val" or "test"). Further columns are kept. An unknown number is NaN,
-an unknown text is empty.
+sequence_id, split ("train", "val" or "test"), blur_boxes (see privacy.py). Further columns are
+kept. An unknown number is NaN, an unknown text is empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from geofix_index.sphere import great_circle_m
 
 NUMBERS = ("lat", "lon", "heading_deg", "hfov_deg")
 TEXTS = ("path", "captured_at", "camera", "sequence_id", "split")
+BLUR_BOXES = "blur_boxes"  # a text, too, but only in tables that have it
 SPLITS = ("train", "val", "test")
 _ALIASES = {"photo": "path", "image": "path", "latitude": "lat", "longitude": "lon"}
 _FAR_M = 50_000.0  # a photo farther from the rest than this may have its coordinates swapped
@@ -33,6 +34,7 @@ class PhotoTable:
 
     columns: Mapping[str, npt.NDArray[Any]]
     root: Path = field(default=Path())
+    numbers: npt.NDArray[np.intp] | None = None  # of the rows in their file; None: 1, 2, ...
 
     @classmethod
     def from_columns(
@@ -51,7 +53,9 @@ class PhotoTable:
         return len(self.columns["lat"])
 
     def __getitem__(self, rows: npt.NDArray[Any]) -> "PhotoTable":
-        return PhotoTable({name: column[rows] for name, column in self.columns.items()}, self.root)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        numbers = np.arange(1, len(self) + 1) if self.numbers is None else self.numbers
+        return PhotoTable(columns, self.root, numbers[rows])
 
     @property
     def lat(self) -> npt.NDArray[np.float64]:
@@ -88,6 +92,11 @@ class PhotoTable:
         """Return the rows of one split."""
         return self[self.split == split]
 
+    def row_name(self, row: int) -> str:
+        """Return how messages call a row: its number in the file, and its photo."""
+        number = row + 1 if self.numbers is None else self.numbers[row]
+        return f"row {number} ({self.columns['path'][row]})"
+
     def photo_path(self, row: int) -> Path:
         """Return where the photo of a row lies."""
         return self.root / str(self.columns["path"][row])
@@ -111,14 +120,31 @@ def read_photo_table(path: Path, *, on_error: str = "stop") -> tuple[PhotoTable,
             raise TableError(f"{path}: no column {wanted!r}; it has {', '.join(columns)}")
     texts = _read_numbers(columns)
     table = PhotoTable.from_columns(columns, root=path.parent)
+    return keep_good_rows(table, on_error=on_error, name=str(path), texts=texts)
+
+
+def keep_good_rows(
+    table: PhotoTable, *, on_error: str, name: str, texts: Mapping[int, str] | None = None
+) -> tuple[PhotoTable, list[str]]:
+    """Return the rows that can be used, with a sentence for each that was left out.
+
+    Args:
+        table: to check.
+        on_error: "stop" raises at the first bad row, "skip" leaves bad rows out.
+        name: of the table, for messages.
+        texts: what is wrong already, by row.
+
+    Raises:
+        TableError: no rows, all are bad, or (with "stop") one is.
+    """
     if len(table) == 0:
-        raise TableError(f"{path}: no rows")
-    problems = _problems(table, texts)
+        raise TableError(f"{name}: no rows")
+    problems = _problems(table, texts or {})
     if problems and on_error == "stop":
-        raise TableError(f"{path}: {next(iter(problems.values()))}")
+        raise TableError(f"{name}: {next(iter(problems.values()))}")
     good = np.array([row not in problems for row in range(len(table))])
     if not good.any():
-        raise TableError(f"{path}: every row is bad; the first: {next(iter(problems.values()))}")
+        raise TableError(f"{name}: every row is bad; the first: {next(iter(problems.values()))}")
     return table[good], list(problems.values())
 
 
@@ -130,14 +156,13 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if not path.is_file():
         raise TableError(f"{path}: no such file")
     try:
+        check_ending(path)
         if path.suffix == ".csv":
-            text = {name: pa.string() for name in (*TEXTS, "photo", "image")}
+            text = {name: pa.string() for name in (*TEXTS, BLUR_BOXES, "photo", "image")}
             options = csv.ConvertOptions(column_types=text, strings_can_be_null=False)
             data = csv.read_csv(path, convert_options=options)
-        elif path.suffix == ".parquet":
-            data = parquet.read_table(path)
         else:
-            raise TableError(f"{path}: ends in {path.suffix!r}, want .csv or .parquet")
+            data = parquet.read_table(path)
     except (pa.ArrowInvalid, OSError) as e:
         raise TableError(f"{path}: unreadable: {e}") from e
     columns = {}
@@ -146,21 +171,37 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         values = [missing if value is None else value for value in data[name].to_pylist()]
         known = _ALIASES.get(name, name)
         columns[name if known in data.column_names else known] = [
-            "" if known in TEXTS and value is None else value for value in values
+            "" if known in (*TEXTS, BLUR_BOXES) and value is None else value for value in values
         ]
     return columns
 
 
 def write_photo_table(table: PhotoTable, path: Path) -> None:
-    """Write a table as Parquet or CSV, by the ending of `path`."""
+    """Write a table as Parquet or CSV, by the ending of `path`; an unknown number is left empty.
+
+    Raises:
+        TableError: another ending.
+    """
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    data = pa.table({name: pa.array(column.tolist()) for name, column in table.columns.items()})
+    check_ending(path)
+    data = pa.table(
+        {
+            name: pa.array(column.tolist(), from_pandas=column.dtype.kind == "f")
+            for name, column in table.columns.items()
+        }
+    )
     if path.suffix == ".csv":
         csv.write_csv(data, path)
     else:
         parquet.write_table(data, path)
+
+
+def check_ending(path: Path) -> None:
+    """Raise TableError unless a table can have this name."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise TableError(f"{path}: ends in {path.suffix!r}, want .csv or .parquet")
 
 
 def _read_numbers(columns: dict[str, list[Any]]) -> dict[int, str]:
@@ -184,7 +225,7 @@ def _problems(table: PhotoTable, texts: Mapping[int, str]) -> dict[int, str]:
     for row in range(len(table)):
         wrong = texts.get(row) or _wrong(table, row, middle)
         if wrong:
-            problems[row] = f"row {row + 1} ({table.columns['path'][row]}): {wrong}"
+            problems[row] = f"{table.row_name(row)}: {wrong}"
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Photos of a table, decoded once into memory through the same resampling as on the device."""
+"""Photos of a table, blurred where asked and decoded once, resampled as on the device."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +11,25 @@ from geofix.errors import ImageError
 from geofix.images import prepare_image
 from geofix.input_spec import InputSpec
 from geofix_train.photo_table import PhotoTable, TableError
+from geofix_train.privacy import BlurError, load_find_boxes, private_photo
 
 _CHUNK = 256
 
 
 def read_photos(
-    table: PhotoTable, spec: InputSpec, *, on_error: str = "stop", num_threads: int = 2
+    table: PhotoTable,
+    spec: InputSpec,
+    *,
+    blur: str = "",
+    on_error: str = "stop",
+    num_threads: int = 2,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], list[str]]:
     """Read all photos of a table at the size an encoder takes.
 
     Args:
         table: N photos.
         spec: of the encoder; only its size and resize rule are used.
+        blur: what finds faces beside the table's own boxes; see `privacy.load_find_boxes`.
         on_error: "stop" raises at the first unreadable photo, "skip" leaves it black.
         num_threads: that decode side by side.
 
@@ -31,18 +38,19 @@ def read_photos(
         that was not.
 
     Raises:
-        TableError: a photo is unreadable; the message names the row.
+        TableError: a photo is unreadable or a box is bad; the message names the row.
     """
     photos = np.zeros((len(table), spec.height, spec.width, 3), np.uint8)
     is_read = np.ones(len(table), bool)
     problems: list[str] = []
+    find_boxes = load_find_boxes(blur)
 
     def read(row: int) -> str:
-        path = table.photo_path(row)
         try:
-            photos[row] = prepare_image(path, spec)
-        except (ImageError, OSError) as e:
-            return f"row {row + 1} ({table.columns['path'][row]}): {e}"
+            source = private_photo(table, row, find_boxes=find_boxes)
+            photos[row] = prepare_image(source, spec)
+        except (BlurError, ImageError, OSError) as e:
+            return f"{table.row_name(row)}: {e}"
         return ""
 
     with ThreadPoolExecutor(num_threads) as pool:

@@ -47,7 +47,9 @@ def load_training_data(config: FitConfig, *, on_error: str = "stop") -> Training
     table = table[table.is_train]
     if len(table) == 0:
         raise TableError(f"{config.data.photos}: no photo has split 'train'")
-    photos, is_read, unreadable = read_photos(table, input_spec(config), on_error=on_error)
+    photos, is_read, unreadable = read_photos(
+        table, input_spec(config), blur=config.data.blur, on_error=on_error
+    )
     table, photos = table[is_read], photos[is_read]
     if config.run.batch_size > len(table):
         raise ConfigError(
@@ -118,7 +120,7 @@ def load_imagery(config: FitConfig) -> list[Mosaic]:
     if not config.data.aerial:
         return []
     pixel_m = config.data.tile_side_m / config.data.tile_pixels
-    return read_imagery(Path(config.data.aerial), pixel_m=pixel_m)
+    return read_imagery(Path(config.data.aerial), pixel_m=pixel_m, zoom=config.data.aerial_zoom)
 
 
 def input_spec(config: FitConfig) -> InputSpec:

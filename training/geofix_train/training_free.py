@@ -55,6 +55,7 @@ def encode_photos(
     table: PhotoTable,
     *,
     input_spec: InputSpec | None = None,
+    blur: str = "",
     on_error: str = "stop",
 ) -> EncodedPhotos:
     """Return the features that an encoder gives for the photos of a table.
@@ -63,6 +64,7 @@ def encode_photos(
         encoder: an ONNX model, images to feature vectors or feature maps (which are pooled).
         table: the photos.
         input_spec: what the model takes; not needed where it takes (B, H, W, 3) uint8.
+        blur: what finds faces to blur; see `privacy.load_find_boxes`.
         on_error: "stop" or "skip" unreadable photos.
 
     Raises:
@@ -72,7 +74,7 @@ def encode_photos(
     model = load_model(encoder)
     spec = input_spec or guess_spec(model, encoder)
     wrapped, inside = wrap_encoder(model, spec, projection=None)
-    photos, is_read, problems = read_photos(table, inside, on_error=on_error)
+    photos, is_read, problems = read_photos(table, inside, blur=blur, on_error=on_error)
     if not is_read.any():
         raise TableError(f"no photo can be read; the first: {problems[0]}")
     features = _embed(wrapped, inside, photos[is_read])
