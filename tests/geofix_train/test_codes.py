@@ -18,6 +18,7 @@ from geofix_train.codes import EncodedRun, count_photos, encode_run, make_codes,
 from geofix_train.config import FitConfig
 from geofix_train.fit import Model, embed, fit
 from geofix_train.photo_table import PhotoTable
+from geofix_train.prototypes import label_mix
 from geofix_train.training_data import load_imagery
 from tests.geofix_train.conftest import NUM_PHOTOS
 from tests.geofix_train.tiny_data import FRAME, tiny_config
@@ -114,7 +115,7 @@ def test_prototypes_are_the_learned_ones_of_unit_length(
 
 def test_mean_prototypes_are_made_of_training_photos_alone(encoded: EncodedRun) -> None:
     is_train = encoded.table.split == "train"
-    rows, weights = encoded.grid.mix(encoded.table.lat, encoded.table.lon)
+    rows, weights = label_mix(encoded.grid, encoded.table, encoded.config.objective.labels)
     for number in range(len(encoded.grid.cells)):
         share = np.where(rows == number, weights, 0.0).sum(axis=1) * is_train
         mean = share @ encoded.embeddings
