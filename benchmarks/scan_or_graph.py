@@ -39,8 +39,8 @@ def main() -> None:
         "scan_or_graph",
         title="Scan or graph",
         meaning=f"One thread, {NUM_SUBSPACES} bytes a cell, expansion {EXPANSION}. Below "
-        "`GRAPH_FROM_CELLS` a shard is scanned, which is exact; above it the graph is faster and "
-        "misses some of the best cells.",
+        "`GRAPH_FROM_CELLS` a shard is scanned, which is exact; above it the graph is faster, "
+        "and may miss some of the best cells.",
         values=values,
     )
 
