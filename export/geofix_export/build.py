@@ -68,6 +68,11 @@ def build_pack(
     if index not in SHARD_LEVEL:
         raise ValueError(f"index is {index!r}, want 'usearch' or 'scan'")
     cells, cell_codes = _checked(cells, cell_codes, encoders)
+    if queries is not None and queries.embeddings.shape[1:] != cell_codes.shape[1:]:
+        raise ValueError(
+            f"queries have {queries.embeddings.shape[1]} dimensions, the cell codes "
+            f"{cell_codes.shape[1]}: they are of another run"
+        )
     quantizer = quantizer or train_quantizer(cell_codes, seed=seed)
     level = SHARD_LEVEL[index] if shard_level is None else shard_level
     shards = list(_shards(cells, cell_codes, quantizer, index, level))

@@ -194,6 +194,14 @@ def test_an_encoder_of_another_dimension_is_an_error(
         build(tmp_path / "town.geofix", encoders=[replace(encoder, dim=64)])
 
 
+def test_queries_of_another_run_are_an_error(
+    build: Build, queries: Queries, tmp_path: Path
+) -> None:
+    other = Queries(queries.embeddings[:, :16], queries.latlon)
+    with pytest.raises(ValueError, match="queries have 16 dimensions, the cell codes 32"):
+        build(tmp_path / "town.geofix", queries=other)
+
+
 def test_two_encoders_for_one_target_and_precision_are_an_error(
     build: Build, encoder: EncoderArtifact, tmp_path: Path
 ) -> None:
