@@ -67,12 +67,7 @@ def build_pack(
     """
     if index not in SHARD_LEVEL:
         raise ValueError(f"index is {index!r}, want 'usearch' or 'scan'")
-    cells, cell_codes = _checked(cells, cell_codes, encoders)
-    if queries is not None and queries.embeddings.shape[1:] != cell_codes.shape[1:]:
-        raise ValueError(
-            f"queries have {queries.embeddings.shape[1]} dimensions, the cell codes "
-            f"{cell_codes.shape[1]}: they are of another run"
-        )
+    cells, cell_codes = _checked(cells, cell_codes, encoders, queries)
     quantizer = quantizer or train_quantizer(cell_codes, seed=seed)
     level = SHARD_LEVEL[index] if shard_level is None else shard_level
     shards = list(_shards(cells, cell_codes, quantizer, index, level))
@@ -117,6 +112,7 @@ def _checked(
     cells: npt.NDArray[np.uint64],
     cell_codes: npt.NDArray[np.float32],
     encoders: Sequence[EncoderArtifact],
+    queries: Queries | None,
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
     """Return the arrays sorted by cell, or say what is wrong with them."""
     if cell_codes.ndim != 2 or len(cells) != len(cell_codes) or len(cells) == 0:
@@ -132,6 +128,11 @@ def _checked(
                 f"encoder {encoder.filename} gives {encoder.dim} dimensions, "
                 f"the cell codes have {cell_codes.shape[1]}"
             )
+    if queries is not None and queries.embeddings.shape[1:] != cell_codes.shape[1:]:
+        raise ValueError(
+            f"queries have {queries.embeddings.shape[1]} dimensions, the cell codes "
+            f"{cell_codes.shape[1]}: they are of another run"
+        )
     order = np.argsort(cells)
     return cells[order], np.ascontiguousarray(cell_codes[order], np.float32)
 
