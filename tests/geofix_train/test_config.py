@@ -76,6 +76,10 @@ def test_json_gives_the_same_settings_back() -> None:
         ("[objective]\nloss = 1", "objective.loss is 1, want str"),
         ("[run]\nepochs = 0", "run.epochs is 0, want 1 or more"),
         ("[run]\nzoom = 2", "run.zoom is 2.0, want 0.1 to 1"),
+        (
+            '[objective]\nlabels = "hard"',
+            "objective.labels 'hard' wants code_level = prototype_level",
+        ),
         ("[model]\ndim = 0", "model.dim is 0, want 4 to 4096"),
         ('[objective]\nloss = "l2"', "objective.loss is 'l2', want info_nce or multi_similarity"),
         (

@@ -179,6 +179,11 @@ def _config(content: Any) -> FitConfig:
         raise ConfigError(
             f"objective.code_level is {levels[1]}, want prototype_level ({levels[0]}) to 4 more"
         )
+    if config.objective.labels == "hard" and levels[0] != levels[1]:
+        raise ConfigError(
+            "objective.labels 'hard' wants code_level = prototype_level: at a finer level, parts of "
+            "a photo's own cell would be its negatives"
+        )
     return config
 
 
