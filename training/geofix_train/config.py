@@ -181,8 +181,8 @@ def _config(content: Any) -> FitConfig:
         )
     if config.objective.labels == "hard" and levels[0] != levels[1]:
         raise ConfigError(
-            "objective.labels 'hard' wants code_level = prototype_level: at a finer level, parts of "
-            "a photo's own cell would be its negatives"
+            "objective.labels 'hard' wants code_level = prototype_level: at a finer level, parts "
+            "of a photo's own cell would be its negatives"
         )
     return config
 
