@@ -28,14 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as e:
-        reason = f"{e.filename}: {e.strerror}" if e.filename else str(e)
-        print(f"geofix: {reason}", file=sys.stderr)
-        return 1
-    except (ValueError, geofix.GeofixError) as e:
-        print(f"geofix: {e}", file=sys.stderr)
+    except (ValueError, OSError, geofix.GeofixError) as e:
+        print(f"geofix: {_reason(e)}", file=sys.stderr)
         return 1
     return status
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without Python's number of it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _join_prior(words: list[str]) -> list[str]:
@@ -114,9 +117,9 @@ def _localize(arguments: argparse.Namespace) -> int:
                 fix = localizer.localize(path, prior=arguments.prior, k=arguments.k)
             except (geofix.ImageError, OSError) as e:
                 status = 1
-                print(f"geofix: {e}", file=sys.stderr)
+                print(f"geofix: {_reason(e)}", file=sys.stderr)
                 if arguments.json:
-                    print(json.dumps({"image": str(path), "error": str(e)}))
+                    print(json.dumps({"image": str(path), "error": _reason(e)}))
                 continue
             found.append((path, fix))
             if arguments.json:
