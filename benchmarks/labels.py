@@ -13,14 +13,14 @@ import numpy as np
 
 from benchmarks.record import Value, write_record
 from geofix_train.codes import encode_run, make_codes
-from geofix_train.config import FitConfig, read_config
+from geofix_train.config import FitConfig
 from geofix_train.evaluate import predict
 from geofix_train.fit import fit
 from geofix_train.predictions import errors_m
 from geofix_train.prototypes import LABELS
+from samples.town_demo import RECIPE, town_config
 
 TOWN = Path("build/demo/town")
-RECIPE = Path("recipes/town_demo.toml")
 SEEDS = (0, 1, 2)
 EPOCHS = 8
 METHODS = ("prototypes", "hybrid")
@@ -56,19 +56,12 @@ def _figures() -> list[tuple[str, int]]:
 
 
 def _config(labels: str, seed: int) -> FitConfig:
-    config = read_config(RECIPE)
-    photos, aerial = str(TOWN / "photos.parquet"), str(TOWN / "aerial")
+    config = town_config(RECIPE, TOWN.resolve())
     objective = replace(config.objective, labels=labels)
-    if (
-        labels == "hard"
-    ):  # a whole cell is one class: at the finer level it would be its own negative
+    if labels == "hard":  # at the finer level, parts of the own cell would be negatives
         objective = replace(objective, code_level=objective.prototype_level)
-    return replace(
-        config,
-        data=replace(config.data, photos=photos, aerial=aerial),
-        objective=objective,
-        run=replace(config.run, epochs=EPOCHS, seed=seed),
-    )
+    run = replace(config.run, epochs=EPOCHS, seed=seed)
+    return replace(config, objective=objective, run=run)
 
 
 def _recalls(config: FitConfig) -> list[float]:

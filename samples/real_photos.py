@@ -24,6 +24,7 @@ from geofix.images import load_image
 from geofix.map_image import bounds_around, draw_map
 from geofix_export import build_pack
 from geofix_index.sphere import great_circle_m
+from geofix_train.bootstrap import Bootstrap
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.privacy import private_photo
 from geofix_train.training_free import EncodedPhotos, encode_photos, training_free_codes
@@ -109,6 +110,9 @@ def leave_one_out(photos: EncodedPhotos, pack: Path, *, level: int, group: str) 
 
 def summarize(answers: Answers, *, level: int) -> dict[str, object]:
     """Return recalls with 95 % intervals (bootstrap over groups), and the ceiling."""
+    draws = Bootstrap.of_sequences(answers.groups, num_resamples=NUM_RESAMPLES)
+    hits = answers.error_m[:, None] <= np.array(DISTANCES_M)
+    intervals = draws.of_shares(hits).round(4).tolist()
     return {
         "num_photos": len(answers.table),
         "num_groups": len(np.unique(answers.groups)),
@@ -116,10 +120,10 @@ def summarize(answers: Answers, *, level: int) -> dict[str, object]:
         "recall_at_m": {
             str(d): {
                 "recall": round(float((answers.error_m <= d).mean()), 4),
-                "interval95": _interval(answers.error_m <= d, answers.groups),
+                "interval95": interval,
                 "ceiling": round(float((answers.ceiling_m <= d).mean()), 4),
             }
-            for d in DISTANCES_M
+            for d, interval in zip(DISTANCES_M, intervals, strict=True)
         },
         "median_error_m": round(float(np.median(answers.error_m)), 1),
         "status": {
@@ -151,16 +155,6 @@ def draw_answers(answers: Answers, out: Path) -> None:
         text = f"{number + 1}: {answers.error_m[row]:.0f} m, {fixes[number].status}"
         draw.text((at[0], at[1] + side + 4), text, fill="black", font=font)
     sheet.save(out)
-
-
-def _interval(found: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]) -> tuple[float, float]:
-    """Return a 95 % interval of the mean; groups are drawn, since their photos belong together."""
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    hits = np.bincount(group, found)
-    drawn = np.random.default_rng(0).integers(len(sizes), size=(NUM_RESAMPLES, len(sizes)))
-    means = hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return round(float(low), 4), round(float(high), 4)
 
 
 def _read_spec(path: Path | None) -> InputSpec | None:

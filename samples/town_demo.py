@@ -59,7 +59,7 @@ def main(
     with _timed("town", seconds):
         make_town(out / "town", size_km=size_km, num_photos=num_photos, seed=seed)
     with _timed("fit", seconds):
-        run = fit(_config(recipe, out / "town"), out / "run")
+        run = fit(town_config(recipe, out / "town"), out / "run")
     with _timed("codes", seconds):
         encoded = encode_run(run)
         codes = make_codes(encoded)
@@ -104,7 +104,7 @@ def main(
     print(f"{out / 'map.png'} shows the fixes. Try:\n  {geofix} localize {pack} {picked[0]}")
 
 
-def _config(recipe: Path, town: Path) -> FitConfig:
+def town_config(recipe: Path, town: Path) -> FitConfig:
     """Return the recipe's settings for a town that may lie elsewhere than the recipe says."""
     config = read_config(recipe)
     photos, aerial = str(town / "photos.parquet"), str(town / "aerial")

@@ -69,9 +69,8 @@ def build_pack(
         raise ValueError(f"index is {index!r}, want 'usearch' or 'scan'")
     cells, cell_codes = _checked(cells, cell_codes, encoders, queries)
     quantizer = quantizer or train_quantizer(cell_codes, seed=seed)
-    level = SHARD_LEVEL[index] if shard_level is None else shard_level
-    shards = list(_shards(cells, cell_codes, quantizer, index, level))
-    calibration = _calibrate(quantizer, shards, queries) if queries is not None else None
+    shards = list(_shards(cells, cell_codes, quantizer, index, shard_level))
+    calibration = _calibrate(quantizer, shards, queries)
     pack_id = pack_id or out.stem
     return write_pack(
         out,
@@ -142,10 +141,11 @@ def _shards(
     cell_codes: npt.NDArray[np.float32],
     quantizer: ProductQuantizer,
     kind: str,
-    shard_level: int,
+    shard_level: int | None,
 ) -> Iterator[tuple[int, ShardFiles]]:
     """Yield the shards by parent cell; descendants of a parent are neighbours in cell order."""
-    parents = s2.parent(cells, level=shard_level)
+    level = SHARD_LEVEL[kind] if shard_level is None else shard_level
+    parents = s2.parent(cells, level=level)
     starts = np.flatnonzero(np.r_[True, parents[1:] != parents[:-1]])
     for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
         pq_codes = quantizer.encode(cell_codes[start:stop])
@@ -155,10 +155,10 @@ def _shards(
 
 
 def _calibrate(
-    quantizer: ProductQuantizer, shards: list[tuple[int, ShardFiles]], queries: Queries
+    quantizer: ProductQuantizer, shards: list[tuple[int, ShardFiles]], queries: Queries | None
 ) -> Calibration | None:
     """Fit the posterior to how the finished index scores the validation queries."""
-    if len(queries.latlon) == 0:
+    if queries is None or len(queries.latlon) == 0:
         return None
     opened = [Shard.open(files.cells, files.payload, quantizer) for _, files in shards]
     index = CellIndex(quantizer, opened)

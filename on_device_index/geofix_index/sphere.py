@@ -8,6 +8,12 @@ EARTH_RADIUS_M = 6_371_008.8  # mean radius (IUGG); a short arc is off by at mos
 Floats = npt.NDArray[np.float64]
 
 
+def unit_vectors(lat: npt.ArrayLike, lon: npt.ArrayLike) -> Floats:
+    """Return points on the unit sphere, (..., 3), of positions in degrees."""
+    phi, lam = np.radians(np.asarray(lat, float)), np.radians(np.asarray(lon, float))
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+
+
 def great_circle_m(
     lat1: npt.ArrayLike, lon1: npt.ArrayLike, lat2: npt.ArrayLike, lon2: npt.ArrayLike
 ) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geofix_index.sphere import EARTH_RADIUS_M, great_circle_m
+from geofix_index.sphere import EARTH_RADIUS_M, great_circle_m, unit_vectors
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def east_north_m(lat: npt.ArrayLike, lon: npt.ArrayLike, *, origin: LatLon) -> F
     Azimuthal equidistant: distances and directions from the origin are true everywhere, also at a
     pole and across the antimeridian.
     """
-    points = _unit(np.asarray(lat, float), np.asarray(lon, float))
+    points = unit_vectors(lat, lon)
     axes = _axes(origin)
     east, north, up = (points @ axis for axis in axes)
     flat = np.hypot(east, north)
@@ -76,11 +76,6 @@ def latlon_from_east_north(east_north: npt.ArrayLike, *, origin: LatLon) -> Floa
     x, y, z = np.moveaxis(flat * np.sin(angle) + up * np.cos(angle), -1, 0)
     latlon = np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=-1)
     return np.asarray(np.degrees(latlon))
-
-
-def _unit(lat: Floats, lon: Floats) -> Floats:
-    phi, lam = np.radians(lat), np.radians(lon)
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
 def _axes(origin: LatLon) -> tuple[Floats, Floats, Floats]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import geofix_index.cells as s2
+import geofix_train.codes
 from geofix_train import codes
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import choose_kappa, upsample
@@ -157,11 +158,14 @@ def test_codes_hold_both_parts_and_count_training_photos(encoded: EncodedRun) ->
     assert made.provenance == {"num_training_photos": num_train, "prototype_level": 15}
 
 
-def test_kappa_is_chosen_by_validation_photos(encoded: EncodedRun) -> None:
+def test_kappa_is_chosen_by_validation_photos(
+    encoded: EncodedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_codes(encoded)
     parts = made.prototypes, made.aerial, made.cells
     assert made.kappa == choose_kappa(*parts, encoded.queries("val"))
-    assert made.kappa != 1.0
+    monkeypatch.setattr(geofix_train.codes, "choose_kappa", lambda *given: len(given[3].latlon) / 8)
+    assert make_codes(encoded).kappa == (encoded.table.split == "val").sum() / 8
 
 
 def test_kappa_is_1_where_nothing_can_be_chosen(encoded: EncodedRun) -> None:

@@ -3,14 +3,12 @@
 Images are (B, H, W, 3), 0 to 255, and come back at the same size.
 """
 
-import io
-
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from geofix_train.degrade import compress, lower_resolution
 
 
 def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -39,29 +37,14 @@ def age(images: Tensor, rng: np.random.Generator, *, share: float) -> Tensor:
         share: of the images that change.
     """
     for row in np.flatnonzero(rng.uniform(size=len(images)) < share).tolist():
-        change = _lower_resolution if rng.uniform() < 0.5 else _compress
-        images[row] = change(images[row], float(rng.uniform()))
+        pixels = images[row].round().to(torch.uint8).cpu().numpy()
+        strength = float(rng.uniform())
+        if rng.uniform() < 0.5:
+            aged = lower_resolution(pixels, share=0.75 - 0.42 * strength)
+        else:
+            aged = compress(pixels, quality=round(60 - 50 * strength))
+        images[row] = torch.from_numpy(aged.copy()).to(images)
     return images
-
-
-def _lower_resolution(image: Tensor, strength: float) -> Tensor:
-    """Return an image (H, W, 3) that has lost up to two thirds of its resolution."""
-    height, width, _ = image.shape
-    share = 0.75 - 0.42 * strength
-    small = (max(1, round(share * height)), max(1, round(share * width)))
-    planes = image.permute(2, 0, 1)[None]
-    planes = functional.interpolate(planes, small, mode="bilinear", antialias=True)
-    planes = functional.interpolate(planes, (height, width), mode="bilinear")
-    return planes[0].permute(1, 2, 0)
-
-
-def _compress(image: Tensor, strength: float) -> Tensor:
-    """Return an image (H, W, 3) after JPEG of quality 60 down to 10."""
-    file = io.BytesIO()
-    pixels: npt.NDArray[np.uint8] = image.round().to(torch.uint8).cpu().numpy()
-    Image.fromarray(pixels).save(file, "JPEG", quality=round(60 - 50 * strength))
-    with Image.open(file) as compressed:
-        return torch.from_numpy(np.array(compressed)).to(image)
 
 
 def crop(images: Tensor, rng: np.random.Generator, *, zoom: float) -> Tensor:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 import geofix_index.cells as s2
-from geofix_index.sphere import EARTH_RADIUS_M
+from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
 from geofix_train.config import FitConfig
@@ -121,20 +121,14 @@ def count_photos(
 def slices(table: PhotoTable) -> npt.NDArray[np.str_]:
     """Return "seen" where a training photo stands within 25 m of a photo, else "unseen"."""
     near_m = 25.0
-    place = _places(table)
+    # Chords of some metres are as long as arcs.
+    place = EARTH_RADIUS_M * unit_vectors(table.lat, table.lon)
     seen = np.zeros(len(table), bool)
     for start in range(0, len(table), 1024):  # in parts: a table of all pairs would not fit
         part = place[start : start + 1024, None]
         gap = ((part - place[None, table.is_train]) ** 2).sum(axis=2)
         seen[start : start + 1024] = gap.min(axis=1, initial=np.inf) < near_m**2
     return np.where(seen, "seen", "unseen")
-
-
-def _places(table: PhotoTable) -> npt.NDArray[np.float64]:
-    """Return points on the globe, (N, 3) metres; chords of some metres are as long as arcs."""
-    lat, lon = np.radians(table.lat), np.radians(table.lon)
-    unit = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-    return np.asarray(EARTH_RADIUS_M * unit)
 
 
 def _cells_to_code(

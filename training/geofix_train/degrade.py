@@ -5,6 +5,7 @@ the photo is brought to that size.
 """
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +32,29 @@ def degrade(photos: Pixels, look: str) -> Pixels:
     """
     if look not in LOOKS:
         raise ValueError(f"look is {look!r}, want one of {', '.join(LOOKS)}")
-    change = {"gray": _gray, "lowres": _lowres, "jpeg": _jpeg}[look]
-    return np.stack([change(photo) for photo in photos])
+    changes: dict[str, Callable[[Pixels], Pixels]] = {
+        "gray": _gray,
+        "lowres": lambda photo: lower_resolution(photo, share=0.5),
+        "jpeg": lambda photo: compress(photo, quality=JPEG_QUALITY),
+    }
+    return np.stack([changes[look](photo) for photo in photos])
+
+
+def lower_resolution(photo: Pixels, *, share: float) -> Pixels:
+    """Return a photo (H, W, 3) that went to a share of its width and height and back."""
+    height, width = photo.shape[:2]
+    small = (max(1, int(width * share)), max(1, int(height * share)))
+    return resize_image(
+        resize_image(photo, width=small[0], height=small[1]), width=width, height=height
+    )
+
+
+def compress(photo: Pixels, *, quality: int) -> Pixels:
+    """Return a photo (H, W, 3) as JPEG leaves it; quality is that of Pillow, 1 to 95."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG", quality=quality)
+    return load_image(file.getvalue())
 
 
 def _gray(photo: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(photo).convert("L").convert("RGB"))
-
-
-def _lowres(photo: Pixels) -> Pixels:
-    height, width = photo.shape[:2]
-    small = resize_image(photo, width=max(1, width // 2), height=max(1, height // 2))
-    return resize_image(small, width=width, height=height)
-
-
-def _jpeg(photo: Pixels) -> Pixels:
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "JPEG", quality=JPEG_QUALITY)
-    return load_image(file.getvalue())

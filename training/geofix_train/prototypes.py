@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix_index import cells as s2
-from geofix_index.sphere import EARTH_RADIUS_M
+from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.photo_table import PhotoTable
 
 LABELS = ("hard", "bilinear", "frustum")
@@ -36,7 +36,7 @@ class PrototypeGrid:
         self.candidates = s2.descendants(self.cells, level=code_level)
         centres = s2.latlon_from_cell(self.candidates)
         self.candidate_mix = self.mix(*centres.T)
-        self._candidate_points = _points(*centres.T)
+        self._candidate_points = unit_vectors(*centres.T)
 
     def mix(self, lat: Floats, lon: Floats) -> Mix:
         """Return the bilinear mix of the four nearest cells, without those that lack a prototype.
@@ -63,7 +63,8 @@ class PrototypeGrid:
             lon: the same.
             candidates: F of them; all, if not given.
         """
-        places = _points(lat, lon).reshape(len(lat), -1, 3)
+        places = unit_vectors(lat, lon).reshape(len(lat), -1, 3)
+        # The cosine of an angle this small still tells metres in float64.
         cosine = (places @ self._candidate_points[candidates].T).max(axis=1)
         return np.asarray(cosine < np.cos(s2.mean_edge_m(self.code_level) / EARTH_RADIUS_M))
 
@@ -129,13 +130,6 @@ def _travel(lat: Floats, lon: Floats, bearing: Floats, away_m: Floats) -> tuple[
     )
     east = (lon + np.degrees(turn) + 180.0) % 360.0 - 180.0
     return np.degrees(end), east
-
-
-def _points(lat: Floats, lon: Floats) -> Floats:
-    """Return unit vectors (..., 3); the cosine of two tells distances of metres in float64."""
-    phi, theta = np.radians(lat), np.radians(lon)
-    parts = np.cos(phi) * np.cos(theta), np.cos(phi) * np.sin(theta), np.sin(phi)
-    return np.stack(parts, axis=-1)
 
 
 def _merged(rows: npt.NDArray[np.intp], weights: Floats) -> tuple[npt.NDArray[np.intp], Floats]:

@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geofix_train.importers.photo import BadPhoto
+from geofix_train.importers.photo import BadPhoto, Found, ImportedPhoto
 
 JSON_ENDINGS = (".json", ".geojson")
 
@@ -47,6 +47,23 @@ class Feature(NamedTuple):
             if isinstance(coordinates, list) and len(coordinates) >= 2:
                 return number_of(coordinates[1], "lat"), number_of(coordinates[0], "lon")
         raise ValueError(f"no point in {' or '.join(names)}")
+
+
+def photos_of_features(source: Path, photo_of: Callable[[Feature], ImportedPhoto]) -> Found:
+    """Yield what `photo_of` makes of features; it may raise OSError or ValueError for a bad one.
+
+    Args:
+        source: a JSON file, or a folder of them.
+        photo_of: reads one feature.
+    """
+    for feature in read_features(source):
+        if isinstance(feature, BadPhoto):
+            yield feature
+            continue
+        try:
+            yield photo_of(feature)
+        except (OSError, ValueError) as e:
+            yield BadPhoto(feature.source, str(e))
 
 
 def read_features(source: Path) -> Iterator[Feature | BadPhoto]:

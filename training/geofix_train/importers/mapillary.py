@@ -11,10 +11,9 @@ from typing import Any
 from PIL import Image
 
 from geofix_train.importers.angles import compass_deg, hfov_from_focal
-from geofix_train.importers.features import Feature, number_of, read_features
+from geofix_train.importers.features import Feature, number_of, photos_of_features
 from geofix_train.importers.moments import iso_time
 from geofix_train.importers.photo import (
-    BadPhoto,
     Found,
     ImportedPhoto,
     PhotoFinder,
@@ -33,21 +32,14 @@ def is_mapillary(content: dict[str, Any]) -> bool:
 
 
 def read_mapillary(source: Path, *, photos: Path) -> Found:
-    """Yield the photos of Mapillary images.
+    """Return the photos of Mapillary images.
 
     Args:
         source: a JSON or GeoJSON file, or a folder of them.
         photos: the folder with the photos, named `ID.jpg`, in subfolders if you like.
     """
     finder = PhotoFinder(photos)
-    for feature in read_features(source):
-        if isinstance(feature, BadPhoto):
-            yield feature
-            continue
-        try:
-            yield _photo(feature, finder)
-        except (OSError, ValueError) as e:
-            yield BadPhoto(feature.source, str(e))
+    return photos_of_features(source, lambda feature: _photo(feature, finder))
 
 
 def _photo(feature: Feature, finder: PhotoFinder) -> ImportedPhoto:

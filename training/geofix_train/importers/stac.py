@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from geofix_train.importers.angles import compass_deg, hfov_from_focal
-from geofix_train.importers.features import Feature, number_of, read_features
+from geofix_train.importers.features import Feature, number_of, photos_of_features
 from geofix_train.importers.moments import iso_time
-from geofix_train.importers.photo import BadPhoto, Found, ImportedPhoto, PhotoFinder
+from geofix_train.importers.photo import Found, ImportedPhoto, PhotoFinder
 
 _ROLES = ("data", "visual")  # best first; Panoramax: the full picture, a smaller one
 _ORIENTATION = "pers:interior_orientation"
@@ -29,21 +29,14 @@ def is_stac(content: dict[str, Any]) -> bool:
 
 
 def read_stac(source: Path, *, photos: Path) -> Found:
-    """Yield the photos of STAC items.
+    """Return the photos of STAC items.
 
     Args:
         source: a FeatureCollection, an item, or a folder of them.
         photos: where a photo called like an item's id is looked for if no asset is a local file.
     """
     finder = PhotoFinder(photos)
-    for feature in read_features(source):
-        if isinstance(feature, BadPhoto):
-            yield feature
-            continue
-        try:
-            yield _photo(feature, finder)
-        except ValueError as e:
-            yield BadPhoto(feature.source, str(e))
+    return photos_of_features(source, lambda feature: _photo(feature, finder))
 
 
 def _photo(feature: Feature, finder: PhotoFinder) -> ImportedPhoto:
