@@ -56,7 +56,7 @@ def _figures() -> list[tuple[str, int]]:
 
 
 def _config(labels: str, seed: int) -> FitConfig:
-    config = town_config(RECIPE, TOWN.resolve())
+    config = town_config(RECIPE, TOWN)
     objective = replace(config.objective, labels=labels)
     if labels == "hard":  # at the finer level, parts of the own cell would be negatives
         objective = replace(objective, code_level=objective.prototype_level)

@@ -37,8 +37,8 @@ def main() -> None:
         title="Real photos, without training",
         meaning=_MEANING.format(**report),
         values=values,
-        command="python samples/real_photos.py PHOTOS.csv ENCODER.onnx OUT --input-spec "
-        "recipes/mobilenet_v2.json && python -m benchmarks.real_photos OUT",
+        command="python samples/real_photos.py PHOTOS.csv ENCODER.onnx OUT --level 17 --group "
+        "picture_id --input-spec recipes/mobilenet_v2.json && python -m benchmarks.real_photos OUT",
     )
 
 

@@ -2,9 +2,9 @@
 
     python samples/real_photos.py PHOTOS.csv ENCODER.onnx OUT --input-spec SPEC.json
 
-The photos of one group (a panorama's faces, say) are left out, a pack is built from all others, and
-the left-out photos are localized with it; so for each group. Leaves report.json, `answers.png` (ten
-photos and where they were put) and the last pack in OUT.
+The photos of one place (or of one value of the column `--group`) are left out, a pack is built from
+all others, and the left-out photos are localized with it; so for each place. Leaves report.json,
+`answers.png` (ten photos and where they were put) and the last pack in OUT.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from geofix import Fix, GeofixError, InputSpec, LatLon, Localizer
 from geofix.images import load_image
 from geofix.map_image import bounds_around, draw_map
 from geofix_export import build_pack
+from geofix_index import cells as s2
 from geofix_index.sphere import great_circle_m
 from geofix_train.bootstrap import Bootstrap
 from geofix_train.photo_table import PhotoTable, read_photo_table
@@ -31,6 +32,7 @@ from geofix_train.training_free import EncodedPhotos, encode_photos, training_fr
 
 DISTANCES_M = (25, 50, 100, 200, 500)
 NUM_SHOWN = 10
+PLACE_LEVEL = 19  # cells of 18 m
 NUM_RESAMPLES = 2000  # of the groups, for the intervals
 
 
@@ -72,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     table, _ = read_photo_table(arguments.photos)
-    if arguments.group not in table.columns:
-        known = ", ".join(table.columns)
-        raise ValueError(f"--group {arguments.group}: no such column; the table has {known}")
+    _groups(table, arguments.group)
     photos = encode_photos(arguments.encoder, table, input_spec=_read_spec(arguments.input_spec))
     out.mkdir(parents=True, exist_ok=True)
     answers = leave_one_out(
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def leave_one_out(photos: EncodedPhotos, pack: Path, *, level: int, group: str) -> Answers:
     """Localize every photo with a pack that holds no photo of its group."""
     table = photos.table
-    groups = table.columns[group]
+    groups = _groups(table, group)
     fixes: dict[int, Fix] = {}
     for name in tqdm(np.unique(groups), desc="packs", disable=None):
         is_query = groups == name
@@ -106,6 +106,21 @@ def leave_one_out(photos: EncodedPhotos, pack: Path, *, level: int, group: str) 
                 photo = private_photo(table, int(row), find_boxes=None)
                 fixes[int(row)] = localizer.localize(photo)
     return Answers(table, groups, [fixes[row] for row in range(len(table))])
+
+
+def _groups(table: PhotoTable, column: str) -> npt.NDArray[np.str_]:
+    """Return which photos are left out together: those of one value, or of one place."""
+    if column == "":
+        return s2.cell_from_latlon(table.lat, table.lon, level=PLACE_LEVEL).astype(str)
+    if column not in table.columns:
+        known = ", ".join(table.columns)
+        raise ValueError(f"--group {column}: no such column; the table has {known}")
+    groups = table.columns[column].astype(str)
+    if len(np.unique(groups)) < 2:
+        raise ValueError(
+            f"--group {column}: all photos have {groups[0]!r}, want two values or more"
+        )
+    return groups
 
 
 def summarize(answers: Answers, *, level: int) -> dict[str, object]:
@@ -167,9 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("encoder", type=Path, help="a pretrained ONNX model")
     parser.add_argument("out", type=Path, help="a folder")
     parser.add_argument("--input-spec", type=Path, help="JSON: what the encoder takes")
-    parser.add_argument("--level", type=int, default=17, help="S2 level of the cells (17)")
+    parser.add_argument("--level", type=int, default=16, help="S2 level of the cells (16)")
     parser.add_argument(
-        "--group", default="picture_id", help="column of what is left out together (picture_id)"
+        "--group", default="", metavar="COLUMN", help="of what is left out together (the place)"
     )
     return parser
 

@@ -107,6 +107,7 @@ def main(
 def town_config(recipe: Path, town: Path) -> FitConfig:
     """Return the recipe's settings for a town that may lie elsewhere than the recipe says."""
     config = read_config(recipe)
+    town = town.resolve()  # so that the run is found from other folders, too
     photos, aerial = str(town / "photos.parquet"), str(town / "aerial")
     return replace(config, data=replace(config.data, photos=photos, aerial=aerial))
 

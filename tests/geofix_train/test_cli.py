@@ -299,6 +299,8 @@ def test_a_spec_of_another_model_is_an_error_of_one_line(
     for change in ({"input_name": "pixels"}, {"width": 48}, {"layout": "nhwc"}, {"widht": 32}):
         spec.write_text(json.dumps({**SPEC.to_json(), **change}))
         assert len(failure(run("codes", *words, "--input-spec", spec))) > 30
+    spec.write_text(json.dumps({**SPEC.to_json(), "mean": [0.5] * 3, "scale": [0.5] * 3}))
+    assert "pixels up to 510: mean and" in failure(run("codes", *words, "--input-spec", spec))
     spec.write_text("{")
     assert failure(run("codes", *words, "--input-spec", spec)).startswith(f"{spec}: not readable")
     assert "give --input-spec FILE" in failure(run("codes", *words))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from geofix import RegionPack
-from geofix_train.photo_table import write_photo_table
+from geofix_train.photo_table import read_photo_table, write_photo_table
 from samples import real_photos
 from tests.geofix_train.tiny_data import make_table
 from tests.tiny_pack import make_onnx, projection
@@ -39,7 +39,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_photo_table(table, folder / "photos.parquet")
     encoder = folder / "model.onnx"
     encoder.write_bytes(make_onnx(projection(np.random.default_rng(0))))
-    words = [folder / "photos.parquet", encoder, folder / "out", "--level", "17"]
+    words: list[Any] = [folder / "photos.parquet", encoder, folder / "out", "--level", "17"]
+    words += ["--group", "picture_id"]
     real_photos.main([str(word) for word in words])
     return folder / "out"
 
@@ -82,7 +83,29 @@ def test_a_column_that_is_not_there_is_an_error_of_one_line(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = out.parent
-    words = [folder / "photos.parquet", folder / "model.onnx", folder / "b", "--group", "panorama"]
+    words: list[Any] = [
+        folder / "photos.parquet",
+        folder / "model.onnx",
+        folder / "b",
+        "--group",
+        "panorama",
+    ]
     assert real_photos.main([str(word) for word in words]) == 1
     assert "--group panorama: no such column; the table has" in capsys.readouterr().err
     assert not (folder / "b").exists()
+
+
+def test_a_column_of_one_value_leaves_nothing_to_learn_from(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [out.parent / "photos.parquet", out.parent / "model.onnx", out.parent / "b"]
+    assert real_photos.main([*map(str, words), "--group", "sequence_id"]) == 1
+    assert "--group sequence_id: all photos have '', want two" in capsys.readouterr().err
+
+
+def test_without_a_column_places_are_left_out(out: Path) -> None:
+    table, _ = read_photo_table(out.parent / "photos.parquet")
+    groups = real_photos._groups(table, "")
+    assert NUM_PLACES <= len(np.unique(groups)) <= 2 * NUM_PLACES
+    for name in np.unique(table.columns["picture_id"]):
+        assert len(np.unique(groups[table.columns["picture_id"] == name])) == 1

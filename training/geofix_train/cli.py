@@ -367,9 +367,15 @@ def _shares(text: str) -> dict[str, float]:
 
 def _read_spec(path: Path) -> InputSpec:
     try:
-        return InputSpec.from_json(json.loads(path.read_text()))
+        spec = InputSpec.from_json(json.loads(path.read_text()))
     except (OSError, ValueError) as e:
         raise ValueError(f"{path}: not readable as an input spec: {e}") from e
+    if max(map(abs, spec.scale)) < 1:
+        raise ValueError(
+            f"{path}: scale is {spec.scale}, which would blow pixels up to "
+            f"{255 / spec.scale[0]:.0f}: mean and scale count in pixel values from 0 to 255"
+        )
+    return spec
 
 
 def _say_left_out(problems: Iterable[str]) -> None:

@@ -117,7 +117,10 @@ def read_photo_table(path: Path, *, on_error: str = "stop") -> tuple[PhotoTable,
     columns = read_columns(path)
     for wanted in ("path", "lat", "lon"):
         if wanted not in columns:
-            raise TableError(f"{path}: no column {wanted!r}; it has {', '.join(columns)}")
+            raise TableError(
+                f"{path}: no column {wanted!r}; it has {', '.join(columns)}: geofix-train import "
+                "makes a photo table of other tables"
+            )
     texts = _read_numbers(columns)
     table = PhotoTable.from_columns(columns, root=path.parent)
     return keep_good_rows(table, on_error=on_error, name=str(path), texts=texts)
