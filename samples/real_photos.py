@@ -118,7 +118,7 @@ def _groups(table: PhotoTable, column: str) -> npt.NDArray[np.str_]:
     groups = table.columns[column].astype(str)
     if len(np.unique(groups)) < 2:
         raise ValueError(
-            f"--group {column}: all photos have {groups[0]!r}, want two values or more"
+            f"--group {column}: all photos have {str(groups[0])!r}, want two values or more"
         )
     return groups
 
