@@ -97,10 +97,14 @@ def test_a_stored_record_has_all_that_the_report_shows(path: Path) -> None:
 def test_a_stored_record_says_what_was_measured_by_which_code(path: Path) -> None:
     record = read(path)
     assert re.fullmatch(r"[0-9a-f]{7,40}\+?", record["commit"])
-    found = re.search(r"python (?:-m ([\w.]+)|(\S+\.py))", record["command"])
-    assert found is not None
-    program = found[2] or found[1].replace(".", "/") + ".py"
-    assert (RESULTS.parents[1] / program).is_file()
+    root = RESULTS.parents[1]
+    programs = re.findall(r"python (?:-m ([\w.]+)|(\S+\.py))", record["command"])
+    targets = re.findall(r"\bmake (\w+)", record["command"])
+    assert programs or targets
+    for module, program in programs:
+        assert (root / (program or module.replace(".", "/") + ".py")).is_file()
+    for target in targets:
+        assert re.search(rf"^{target}:", (root / "Makefile").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
