@@ -2,7 +2,9 @@
 
 The run folder holds `config.json`, `log.jsonl`, `left_out.txt` and `checkpoint.safetensors`, that
 is weights, prototypes, the optimizers' states and how far training came. A stopped run resumes from
-its last checkpoint to the same numbers, because every batch is drawn from (seed, step) alone.
+its last checkpoint to the same numbers, because every batch is drawn from (seed, step) alone, by
+threads that run ahead of the step. On a GPU, encoders run in bfloat16 and, in a long run, compiled;
+losses are float32 there too, and kernels may sum in another order each time.
 """
 
 import json
