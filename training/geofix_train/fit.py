@@ -44,7 +44,7 @@ from geofix_train.training_data import TrainingData, draw_tiles, load_training_d
 LEFT_OUT = "left_out.txt"  # in a run folder: a line for each row and photo that was not used
 _NUM_START_IMAGES = 256  # that the first layers start from
 _MAX_GRADIENT = 5.0  # norm that the encoders' gradient is cut to
-_MOST_THREADS = 8  # that draw batches
+_NUM_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))  # that draw batches
 COMPILE_FROM_STEPS = 3000  # a shorter run ends sooner without the time that compilation takes
 
 Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
@@ -185,13 +185,12 @@ def draw_ahead(
 ) -> Generator[Batch, None, None]:
     """Yield the batch of each step, while threads draw the next ones; close it to stop early."""
     is_on_gpu = best_device().type == "cuda"
-    num_threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // 2))
 
     def draw(step: int) -> Batch:
         batch = make_batch(data, config, step, with_prototypes=step >= warmup_steps)
         return batch.pinned() if is_on_gpu else batch
 
-    return prefetch(draw, steps, num_ahead=2 * num_threads, num_threads=num_threads)
+    return prefetch(draw, steps, num_ahead=2 * _NUM_THREADS, num_threads=_NUM_THREADS)
 
 
 def make_optimizers(model: Model, config: FitConfig) -> Optimizers:
