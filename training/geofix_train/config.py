@@ -28,6 +28,7 @@ _LIMITS = {
     "epochs": (1, math.inf), "batch_size": (2, math.inf),
 }  # fmt: skip
 _CHOICES = {
+    "resize": ("crop", "stretch"),
     "loss": ("info_nce", "multi_similarity"),
     "labels": ("hard", "bilinear", "frustum"),
 }
@@ -47,6 +48,7 @@ class DataConfig:
     aerial_zoom: int = 0  # which level of XYZ tiles; 0 chooses one as fine as the mosaic
     photo_width: int = 128  # pixels that photos are brought to
     photo_height: int = 96  # the same
+    resize: str = "crop"  # a photo of another shape is cut to this one, or squeezed: "stretch"
     tile_side_m: float = 154.0  # on the ground; roughly a level-16 cell, as in the paper
     tile_pixels: int = 64  # side of a tile as the aerial encoder sees it
     blur: str = ""  # finds faces: package.module:function or DETECTOR.onnx; see privacy.py
