@@ -76,7 +76,7 @@ def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> Encoded
     train = table[table.is_train]
     mix = label_mix(grid, train, config.objective.labels)
     means = mean_prototypes(embeddings[table.is_train], mix, len(learned))
-    aerial = _encode_cells(model, mosaics, cells, config)
+    aerial = encode_cells(model, mosaics, cells, config)
     problems = (*bad_rows, *unreadable)
     return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial, problems)
 
@@ -141,7 +141,7 @@ def _cells_to_code(
     return np.unique(np.concatenate(found))
 
 
-def _encode_cells(
+def encode_cells(
     model: Model, mosaics: list[Mosaic], cells: npt.NDArray[np.uint64], config: FitConfig
 ) -> npt.NDArray[np.float32]:
     """Return the mean embedding of each cell's tiles, of unit length or zero."""

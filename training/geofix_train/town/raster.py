@@ -1,4 +1,4 @@
-"""The plan painted on a grid in (u, v): what covers each 0.3 m square and how high it stands."""
+"""The plan painted on a grid in (u, v): what covers each square and how high it stands."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from geofix_train.town.plan import (
     district,
 )
 
-RESOLUTION_M = 0.3
+RESOLUTION_M = 0.3  # side of a square
 HEIGHT_STEP_M = 0.25  # heights are stored in 8 bits: up to 63 m
 FIRST_BUILDING = 16  # surfaces below are ground materials, the rest are buildings
 
@@ -108,6 +108,7 @@ class World:
 
     seed: int
     warp: Warp
+    resolution_m: float  # side of a square
     origin: tuple[int, int]  # of the first square, counted along u and v from (0, 0)
     surface: npt.NDArray[np.int32]  # (V, U)
     height: npt.NDArray[np.uint8]  # (V, U), in HEIGHT_STEP_M
@@ -117,28 +118,34 @@ class World:
     def index(self, u: Floats, v: Floats) -> npt.NDArray[np.intp]:
         """Return flat indices into the layers; points outside land on the nearest square."""
         rows, columns = self.surface.shape
-        column = np.floor(u * (1 / RESOLUTION_M)).astype(np.intp) - self.origin[0]
-        row = np.floor(v * (1 / RESOLUTION_M)).astype(np.intp) - self.origin[1]
+        column = np.floor(u * (1 / self.resolution_m)).astype(np.intp) - self.origin[0]
+        row = np.floor(v * (1 / self.resolution_m)).astype(np.intp) - self.origin[1]
         at = np.clip(row, 0, rows - 1) * columns + np.clip(column, 0, columns - 1)
         return np.asarray(at, np.intp)
 
 
-def paint(seed: int, *, x0: float, y0: float, x1: float, y1: float) -> World:
+def paint(
+    seed: int, *, x0: float, y0: float, x1: float, y1: float, resolution_m: float = RESOLUTION_M
+) -> World:
     """Paint all districts that touch the box (metres east and north), and one more all around."""
     warp = Warp.from_seed(seed)
     first, last = _districts_around(warp, x0, y0, x1, y1)
     districts = _districts(seed, first, last)
     # Squares are counted from (0, 0), so that they are the same wherever one starts.
-    origin = _square(first[0] * DISTRICT_M), _square(first[1] * DISTRICT_M)
-    shape = tuple(_square((last[i] + 1) * DISTRICT_M) - origin[i] for i in (1, 0))
-    brush = _Brush(np.full(shape, GRASS, np.int32), np.zeros(shape, np.uint8), origin)
+    corner, end = (
+        [round(at * DISTRICT_M / resolution_m) for at in place]
+        for place in (first, (last[0] + 1, last[1] + 1))
+    )
+    shape = end[1] - corner[1], end[0] - corner[0]
+    origin = corner[0], corner[1]
+    brush = _Brush(np.full(shape, GRASS, np.int32), np.zeros(shape, np.uint8), origin, resolution_m)
     buildings = [building for d in districts for building in d.buildings]
     _paint_ground(brush, districts)
     for number, building in enumerate(buildings):
         brush.stand(building, FIRST_BUILDING + number)
     trees = _trees_in_xy([tree for d in districts for tree in d.trees], warp)
     table = BuildingTable.from_buildings(buildings)
-    return World(seed, warp, origin, brush.surface, brush.height, table, trees)
+    return World(seed, warp, resolution_m, origin, brush.surface, brush.height, table, trees)
 
 
 def streets_around(
@@ -169,19 +176,18 @@ def _districts(seed: int, first: tuple[int, int], last: tuple[int, int]) -> list
     ]
 
 
-def _square(metres: float) -> int:
-    """Return the square whose corner is nearest, counted from (0, 0)."""
-    return round(metres / RESOLUTION_M)
-
-
 @dataclass(frozen=True)
 class _Brush:
     surface: npt.NDArray[np.int32]
     height: npt.NDArray[np.uint8]
     origin: tuple[int, int]
+    resolution_m: float
 
     def window(self, rect: Rect) -> tuple[slice, slice]:
-        at = [max(0, _square(value) - self.origin[i % 2]) for i, value in enumerate(rect)]
+        at = [
+            max(0, round(value / self.resolution_m) - self.origin[i % 2])
+            for i, value in enumerate(rect)
+        ]
         return slice(at[1], at[3]), slice(at[0], at[2])
 
     def fill(self, rect: Rect, material: int) -> None:
