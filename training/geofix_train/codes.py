@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import geofix_index.cells as s2
 from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, embed, load_model, mean_prototypes
+from geofix_train.fit import Model, best_device, embed, load_model, mean_prototypes
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
 from geofix_train.prototypes import PrototypeGrid, label_mix
@@ -67,6 +66,8 @@ def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> Encoded
         table, input_spec(config), blur=config.data.blur, on_error=on_error
     )
     table, photos = table[is_read], photos[is_read]
+    for encoder in (model.ground, model.aerial):
+        encoder.to(best_device())
     embeddings = embed(model.ground, photos)
     grid = prototype_grid(prototype_cells, config)
     mosaics = load_imagery(config)
@@ -159,6 +160,5 @@ def encode_cells(
                     num_pixels=config.data.tile_pixels,
                     rotation_deg=np.full(len(rows), turn),
                 )
-                with torch.no_grad():
-                    total[rows] += model.aerial(torch.from_numpy(tiles)).numpy()
+                total[rows] += embed(model.aerial, tiles, batch_size=_BATCH)
     return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))

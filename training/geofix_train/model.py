@@ -43,7 +43,8 @@ class Salad(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return descriptors (B, dim) of unit length from a feature map (B, channels, h, w)."""
-        scores = self.scores(tokens).flatten(2)  # (B, m, n)
+        # In float32, also where layers run in bfloat16: Sinkhorn takes differences of logarithms.
+        scores = self.scores(tokens).flatten(2).float()  # (B, m, n)
         assignment = sinkhorn(scores, self.dustbin, iterations=SINKHORN_ITERATIONS)
         features = self.features(tokens).flatten(2)  # (B, d, n)
         clusters = features @ assignment[:, : self.num_clusters].transpose(1, 2)  # (B, d, m)
@@ -146,4 +147,5 @@ class Encoder(nn.Module):
         """Embed images (B, H, W, 3), 0 to 255; return (B, dim), each row of unit length."""
         pixels = ((images.float() - self.mean) / self.scale).permute(0, 3, 1, 2)
         descriptor = self.aggregator(self.backbone(pixels))
-        return functional.normalize(self.projection(descriptor), dim=1)
+        # float32 from here on: losses and searches tell embeddings apart by less than bfloat16 can.
+        return functional.normalize(self.projection(descriptor).float(), dim=1)
