@@ -37,7 +37,8 @@ def codes() -> CellCodes:
     cells = np.sort(s2.descendants([int(s2.cell_from_latlon(LAT, LON, level=15))], level=16))
     prototypes, aerial = EYE.copy(), EYE.copy()
     prototypes[2:], aerial[:2] = 0.0, 0.0
-    return CellCodes(cells, prototypes, aerial, np.ones(4, np.int64), kappa=2.0)
+    num = np.ones(4, np.int64)
+    return CellCodes(cells, prototypes, aerial, num, num.astype(np.float32), kappa=2.0)
 
 
 def encoded_by_hand(codes: CellCodes, config: FitConfig, tests: npt.ArrayLike) -> EncodedRun:

@@ -15,6 +15,7 @@ import geofix_index.cells as s2
 from geofix.input_spec import InputSpec
 
 if TYPE_CHECKING:
+    from geofix_train.cell_codes import CellCodes
     from geofix_train.evaluate import CellLayers
     from geofix_train.predictions import Predictions
 
@@ -144,8 +145,17 @@ def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--blur", default="", metavar="HOOK",
         help="with --encoder: finds faces to blur, package.module:function or DETECTOR.onnx",
     )  # fmt: skip
-    codes.add_argument("--level", type=int, default=16, help="S2 level of the cells (16)")
+    codes.add_argument("--level", type=int, help="S2 level of the cells (16)")
     codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
+    codes.add_argument(
+        "--shrink", type=_shrinkage, default=0.0, metavar="N0",
+        help="trust a prototype less that few photos made: kappa x n / (n + N0) for one of n "
+        "photos; 'auto' chooses by validation (0, which is off)",
+    )  # fmt: skip
+    codes.add_argument(
+        "--remix", action="store_true",
+        help="mix the codes that lie in DIR already by another kappa or N0, without encoding again",
+    )  # fmt: skip
     codes.add_argument(
         "-o", "--output", type=Path, metavar="DIR",
         help="receives codes.safetensors and queries.safetensors (RUN/codes); with --encoder also "
@@ -162,8 +172,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     evaluate.add_argument("--split", default="test", help="which photos (test)")
     evaluate.add_argument(
         "--degrade", action="append", default=[], metavar="LOOK",
-        choices=("gray", "lowres", "jpeg"),
-        help="localize photos once more, made to look old: gray, lowres or jpeg; may be repeated",
+        choices=("gray", "lowres", "jpeg", "blur"),
+        help="localize photos once more, made to look old: gray, lowres, jpeg or blur; may be "
+        "repeated",
     )  # fmt: skip
     evaluate.add_argument(
         "--predictions", type=Path, metavar="FILE", help="saved predictions, instead of a run"
@@ -200,7 +211,7 @@ def _town(arguments: argparse.Namespace) -> None:
 
 def _import(arguments: argparse.Namespace) -> None:
     from geofix_train.import_photos import import_photos
-    from geofix_train.photo_table import check_ending, write_photo_table
+    from geofix_train.photo_table import check_ending, unused_columns, write_photo_table
     from geofix_train.split import split_by_group
 
     out: Path = arguments.output
@@ -220,6 +231,12 @@ def _import(arguments: argparse.Namespace) -> None:
     write_photo_table(table, out)
     splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in arguments.split or ())
     print(f"{out}: {len(table)} photos" + (f" ({splits})" if splits else ""))
+    unused = [name for name in unused_columns(table) if name != arguments.split_by]
+    if unused:
+        print(
+            f"kept without a use: {', '.join(unused)}; a column named slice_NAME has figures of "
+            "its own in evaluations"
+        )
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -253,10 +270,12 @@ def _codes(arguments: argparse.Namespace) -> None:
         raise argparse.ArgumentError(
             None, "give either a run folder or --encoder MODEL.onnx with --photos TABLE"
         )
-    if arguments.encoder is None:
-        _codes_of_run(arguments)
-    else:
+    if arguments.encoder is not None:
         _codes_without_training(arguments)
+    elif arguments.remix:
+        _remix(arguments)
+    else:
+        _codes_of_run(arguments)
 
 
 def _codes_of_run(arguments: argparse.Namespace) -> None:
@@ -264,14 +283,55 @@ def _codes_of_run(arguments: argparse.Namespace) -> None:
     from geofix_train.codes import encode_run, make_codes
 
     out = arguments.output or arguments.run / "codes"
-    encoded = encode_run(arguments.run, level=arguments.level, on_error=arguments.on_error)
+    encoded = encode_run(arguments.run, level=_level(arguments), on_error=arguments.on_error)
     _say_left_out(encoded.problems)
-    codes = make_codes(encoded, kappa=arguments.kappa)
+    codes = make_codes(encoded, kappa=arguments.kappa, shrink_photos=arguments.shrink)
     queries = encoded.queries("val")
     write_cell_codes(codes, out / "codes.safetensors")
     if len(queries.latlon):
         write_queries(queries, out / "queries.safetensors")
-    print(f"{out}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}\n{_area(codes.cells)}")
+    else:
+        (out / "queries.safetensors").unlink(missing_ok=True)  # of codes made before
+        _say_nothing_chosen(arguments)
+    print(f"{_codes_text(codes, out)}\n{_area(codes.cells)}")
+
+
+def _remix(arguments: argparse.Namespace) -> None:
+    from geofix_train.cell_codes import Queries, read_cell_codes, read_queries, write_cell_codes
+    from geofix_train.mixing import choose_mixing
+
+    if arguments.level is not None:
+        raise argparse.ArgumentError(None, "--remix keeps the cells: make other codes for --level")
+    out = arguments.output or arguments.run / "codes"
+    codes = read_cell_codes(out / "codes.safetensors")
+    queries = Queries(codes.prototypes[:0], np.zeros((0, 2)))
+    if (out / "queries.safetensors").exists():
+        queries = read_queries(out / "queries.safetensors")
+    else:
+        _say_nothing_chosen(arguments)
+    codes = choose_mixing(codes, queries, kappa=arguments.kappa, shrink_photos=arguments.shrink)
+    write_cell_codes(codes, out / "codes.safetensors")
+    print(_codes_text(codes, out))
+
+
+def _codes_text(codes: "CellCodes", out: Path) -> str:
+    text = f"{out}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}"
+    if codes.shrink_photos == 0:
+        return text
+    return f"{text} x n / (n + {codes.shrink_photos:g}) for n photos"
+
+
+def _say_nothing_chosen(arguments: argparse.Namespace) -> None:
+    if arguments.kappa is None or arguments.shrink is None:
+        print(
+            "geofix-train: no photo has split 'val' to choose by: kappa is 1 and the shrinkage 0 "
+            "where they are not given",
+            file=sys.stderr,
+        )
+
+
+def _level(arguments: argparse.Namespace) -> int:
+    return 16 if arguments.level is None else int(arguments.level)
 
 
 def _codes_without_training(arguments: argparse.Namespace) -> None:
@@ -284,6 +344,8 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
 
     if arguments.photos is None or arguments.output is None:
         raise argparse.ArgumentError(None, "--encoder needs --photos TABLE and --output DIR")
+    if arguments.remix or arguments.kappa is not None or arguments.shrink != 0:
+        raise argparse.ArgumentError(None, "--kappa, --shrink and --remix are for codes of a run")
     spec = None
     if arguments.input_spec is not None:
         spec = _read_spec(arguments.input_spec)
@@ -297,11 +359,11 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
         on_error=arguments.on_error,
     )
     _say_left_out(photos.problems)
-    made = training_free_codes(photos, level=arguments.level)
+    made = training_free_codes(photos, level=_level(arguments))
     write_training_free(made, arguments.output)
     num_queries = 0 if made.queries is None else len(made.queries.latlon)
     print(
-        f"{arguments.output}: {len(made.codes.cells)} cells of level {arguments.level} from "
+        f"{arguments.output}: {len(made.codes.cells)} cells of level {_level(arguments)} from "
         f"{made.codes.num_photos.sum()} photos, {made.encoder.dim} dimensions; "
         f"{num_queries} photos kept aside to calibrate with\n{_area(made.codes.cells)}"
     )
@@ -321,6 +383,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.predictions is not None:
         out, layers = arguments.output, None
         predictions = read_predictions(arguments.predictions)
+        print(
+            "geofix-train: left out: prototypes.png and scores.png, the maps of all cells, which "
+            "need the run folder",
+            file=sys.stderr,
+        )
     else:
         out = arguments.output or arguments.run / f"report-{arguments.split}"
         predictions, layers = _predict(arguments)
@@ -363,6 +430,14 @@ def _shares(text: str) -> dict[str, float]:
         return {name: float(share) for name, share in map(_pair, text.split(","))}
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}, want train=0.8,val=0.1,test=0.1") from None
+
+
+def _shrinkage(text: str) -> float | None:
+    """Return a number of photos, None for "auto"."""
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, want a number of photos or auto") from None
 
 
 def _read_spec(path: Path) -> InputSpec:
