@@ -1,7 +1,8 @@
 """Train both encoders and the prototypes: `fit` reads top to bottom.
 
-The run folder holds `config.json`, `log.jsonl`, `left_out.txt` and `checkpoint.safetensors`, that
-is weights, prototypes, the optimizers' states and how far training came. A stopped run resumes from
+The run folder holds `config.json`, `log.jsonl`, `log.png`, `left_out.txt` and
+`checkpoint.safetensors`, that is weights, prototypes, the optimizers' states and how far training
+came. A stopped run resumes from
 its last checkpoint to the same numbers, because every batch is drawn from (seed, step) alone.
 """
 
@@ -33,6 +34,7 @@ from geofix_train.checkpoint import (
 )
 from geofix_train.compiled import bf16_where_faster, compile_encoders
 from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, differences, read_run_config
+from geofix_train.log_plot import LOG, draw_log
 from geofix_train.model import Encoder
 from geofix_train.objective import interpolate, pair_loss
 from geofix_train.prefetch import prefetch
@@ -71,12 +73,14 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
         TableError: the data cannot be used.
         ConfigError: `run` holds a run with other settings, or the settings do not fit the data.
         FloatingPointError: the loss is not a number; the last checkpoint is kept.
+        OSError: the disk is full; the last checkpoint is kept, and the same call goes on from it.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written, and the same call goes on from it.
     """
     _check_settings(config, run)
     data = load_training_data(config, on_error=on_error)
     run.mkdir(parents=True, exist_ok=True)
-    (run / RUN_CONFIG).write_text(config.to_json() + "\n")
+    if not (run / WEIGHTS).exists():  # a full disk must not take the settings from a run
+        (run / RUN_CONFIG).write_text(config.to_json() + "\n")
     (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
     torch.manual_seed(config.run.seed)
     model = Model(config, len(data.grid.cells)).to(best_device())
@@ -93,7 +97,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     _cut_log(run, step)
     saved_at = time.monotonic()
     with (
-        (run / "log.jsonl").open("a", buffering=1) as log,
+        (run / LOG).open("a", buffering=1) as log,
         _bar(step, num_steps) as bar,
         closing(draw_ahead(data, config, range(step, num_steps), warmup_steps)) as batches,
         _Interrupt() as interrupt,
@@ -112,8 +116,10 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
                 save_checkpoint(run, model, optimizers, step=step)
                 saved_at = time.monotonic()
             if interrupt.is_asked:
+                draw_log(run)
                 raise KeyboardInterrupt
     save_checkpoint(run, model, optimizers, step=step, prototype_cells=data.grid.cells)
+    draw_log(run)
     return run
 
 
@@ -164,9 +170,10 @@ class _Interrupt:
 
 def _cut_log(run: Path, step: int) -> None:
     """Drop from the log what a stopped run did after its last checkpoint: it is done again."""
-    log = run / "log.jsonl"
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    log.write_text("".join(lines[:step]))
+    log = run / LOG
+    if log.exists():
+        lines = log.read_bytes().splitlines(keepends=True)
+        os.truncate(log, sum(map(len, lines[:step])))  # needs no space on a full disk
 
 
 def _bar(step: int, total: int) -> "tqdm[None]":
