@@ -58,6 +58,7 @@ def machine_facts() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        "gpu": _gpu(),
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -75,6 +76,15 @@ def _cpu() -> str:
     return platform.processor() or "unknown"
 
 
+def _gpu() -> str:
+    """Return what CUDA calls the GPU; empty without one."""
+    if "torch" not in sys.modules:  # a measurement that did not use it had no GPU either
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def _command() -> str:
     spec = sys.modules["__main__"].__spec__
     program = f"-m {spec.name}" if spec else sys.argv[0]
@@ -84,8 +94,11 @@ def _command() -> str:
 def _commit() -> str:
     """Return the commit that was measured, with "+" where the code differed from it.
 
-    Raises CalledProcessError outside a git checkout: a figure of unknown code says nothing.
+    In a copy without its history, GEOFIX_COMMIT tells it. Raises CalledProcessError without either:
+    a figure of unknown code says nothing.
     """
+    if "GEOFIX_COMMIT" in os.environ:
+        return os.environ["GEOFIX_COMMIT"]
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout

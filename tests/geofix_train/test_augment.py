@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geofix_train.augment import age, crop, recolor
+from geofix_train.augment import crop, draw_aged, draw_colors, draw_crops, recolor
 from tests.geofix_train.tiny_data import random_pixels
 
 
@@ -16,7 +16,7 @@ def photos() -> Tensor:
 
 
 def test_a_crop_keeps_shape_and_range_but_not_the_photo(photos: Tensor) -> None:
-    cut = crop(photos, np.random.default_rng(0), zoom=0.6)
+    cut = crop(photos, draw_crops(len(photos), np.random.default_rng(0), zoom=0.6))
     assert cut.shape == photos.shape
     assert cut.min() >= photos.min() - 1e-3
     assert cut.max() <= photos.max() + 1e-3
@@ -24,13 +24,13 @@ def test_a_crop_keeps_shape_and_range_but_not_the_photo(photos: Tensor) -> None:
 
 
 def test_a_crop_of_everything_is_the_photo(photos: Tensor) -> None:
-    cut = crop(photos, np.random.default_rng(0), zoom=1.0)
+    cut = crop(photos, draw_crops(len(photos), np.random.default_rng(0), zoom=1.0))
     torch.testing.assert_close(cut, photos, rtol=0, atol=0.02)  # of 255
 
 
 def test_a_crop_shows_a_part_as_large_as_the_photo() -> None:
     ramp = torch.linspace(0, 255, 100).expand(30, 3, 80, 100).permute(0, 2, 3, 1)
-    cut = crop(ramp, np.random.default_rng(0), zoom=0.5)
+    cut = crop(ramp, draw_crops(len(ramp), np.random.default_rng(0), zoom=0.5))
     shown = (cut[:, 40, -1, 0] - cut[:, 40, 0, 0]) / 255
     assert (shown > 0.48).all()
     assert (shown < 1.01).all()
@@ -39,7 +39,7 @@ def test_a_crop_shows_a_part_as_large_as_the_photo() -> None:
 
 def test_recolored_images_keep_shape_and_range_and_the_original(photos: Tensor) -> None:
     before = photos.clone()
-    changed = recolor(photos, np.random.default_rng(0))
+    changed = recolor(photos, draw_colors(len(photos), np.random.default_rng(0)))
     assert changed.shape == photos.shape
     assert 0 <= changed.min() < changed.max() <= 255
     assert torch.equal(photos, before)
@@ -49,17 +49,35 @@ def test_recolored_images_keep_shape_and_range_and_the_original(photos: Tensor) 
 def test_some_recolored_images_lose_their_colour() -> None:
     photo = torch.zeros(400, 8, 8, 3)
     photo[:, :4, :, 0] = 200.0  # half of it red
-    changed = recolor(photo, np.random.default_rng(1))
+    changed = recolor(photo, draw_colors(len(photo), np.random.default_rng(1)))
     is_gray = changed[..., 1].std(dim=(1, 2)) > 5.0  # only then is there something in its green
     assert 5 <= int(is_gray.sum()) <= 50
 
 
 def test_some_photos_come_to_look_old(photos: Tensor) -> None:
+    rng = np.random.default_rng(2)
     many = photos.repeat(80, 1, 1, 1)
-    aged = age(many.clone(), np.random.default_rng(2), share=0.1)
-    gap = (aged - many).abs().mean(dim=(1, 2, 3))
-    changed = gap > 0
-    assert 20 <= int(changed.sum()) <= 60  # a tenth of 400
-    assert 0.5 < float(gap[changed].mean()) < 40  # and still the same picture
-    assert aged.min() >= -1e-3
-    assert aged.max() <= 255 + 1e-3
+    colors = draw_colors(len(many), rng)
+    rows, aged = draw_aged(many.to(torch.uint8).numpy(), colors, rng, share=0.1)
+    assert 20 <= len(rows) <= 60  # a tenth of 400
+    assert aged.dtype == torch.uint8
+    gap = (aged.float() - recolor(many, colors)[rows]).abs().mean(dim=(1, 2, 3))
+    assert (gap > 0).all()
+    assert 0.5 < float(gap.mean()) < 40  # and still the same picture
+
+
+def test_no_photo_looks_old_where_none_is_to(photos: Tensor) -> None:
+    rng = np.random.default_rng(0)
+    colors = draw_colors(len(photos), rng)
+    rows, aged = draw_aged(photos.to(torch.uint8).numpy(), colors, rng, share=0.0)
+    assert len(rows) == 0
+    assert aged.shape == (0, *photos.shape[1:])
+
+
+def test_colours_of_some_images_are_those_they_have_among_all(photos: Tensor) -> None:
+    many = photos.repeat(40, 1, 1, 1)
+    colors = draw_colors(len(many), np.random.default_rng(1))
+    assert len(colors.gray_rows) > 0
+    rows = np.sort(np.append(colors.gray_rows.numpy(), [0, 7, 199]))
+    alone = recolor(many[rows], colors.of(rows))
+    torch.testing.assert_close(alone, recolor(many, colors)[rows], rtol=0, atol=0)

@@ -109,12 +109,14 @@ def test_town_draws_what_was_asked_for_and_tells_the_splits(
 
     monkeypatch.setattr(geofix_train.town, "make_town", make_town)
     out = tmp_path / "town"
-    outcome = run("town", out, "--size-km", "0.9", "--photos", "77", "--seed", "5")
+    outcome = run(
+        "town", out, "--size-km", "0.9", "--photos", "77", "--seed", "5", "--photographed", "0.5"
+    )
     assert outcome == (0, f"{out}: 40 photos (32 train, 4 val, 4 test)\n", "")
     run("town", out)
     assert drawn == [
-        (out, {"size_km": 0.9, "num_photos": 77, "seed": 5}),
-        (out, {"size_km": 1.5, "num_photos": 4000, "seed": 1}),
+        (out, {"size_km": 0.9, "num_photos": 77, "seed": 5, "photographed": 0.5}),
+        (out, {"size_km": 1.5, "num_photos": 4000, "seed": 1, "photographed": 1.0}),
     ]
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import geofix_train.fit
+from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
 from geofix_train.fit import LEFT_OUT, fit
@@ -39,14 +40,14 @@ def logged_steps(run: Path) -> list[int]:
 
 def stop_before(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     """Let the user press Ctrl-C when `stop` steps are done."""
-    real = geofix_train.fit._step
+    real = geofix_train.fit.take_step
 
-    def step(model: Any, optimizer: Any, data: Any, config: Any, at: int, **options: Any) -> Any:
-        if at == stop:
+    def step(model: Any, optimizers: Any, batch: Batch, config: Any) -> Any:
+        if batch.step == stop:
             raise KeyboardInterrupt
-        return real(model, optimizer, data, config, at, **options)
+        return real(model, optimizers, batch, config)
 
-    monkeypatch.setattr(geofix_train.fit, "_step", step)
+    monkeypatch.setattr(geofix_train.fit, "take_step", step)
 
 
 # STEPS // 3 is the first step of the second epoch; 2 is the step that prototypes start at.
@@ -235,16 +236,16 @@ def test_a_start_that_failed_leaves_the_folder_free_for_other_settings(
 def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(
     config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = geofix_train.fit._step
+    real = geofix_train.fit.take_step
 
-    def step(*arguments: Any, **options: Any) -> Any:
-        if arguments[4] == 5:
+    def step(model: Any, optimizers: Any, batch: Batch, config: Any) -> Any:
+        if batch.step == 5:
             signal.raise_signal(signal.SIGINT)
-        return real(*arguments, **options)
+        return real(model, optimizers, batch, config)
 
     slow = replace(config, run=replace(config.run, checkpoint_seconds=3600.0))
     with monkeypatch.context() as patch:
-        patch.setattr(geofix_train.fit, "_step", step)
+        patch.setattr(geofix_train.fit, "take_step", step)
         with pytest.raises(KeyboardInterrupt):
             fit(slow, tmp_path / "run")
     assert logged_steps(tmp_path / "run") == list(range(1, 7))

@@ -66,15 +66,39 @@ def test_only_cells_with_a_prototype_are_mixed(grid: PrototypeGrid) -> None:
         assert got == pytest.approx({c: w / whole for c, w in wanted.items()}, abs=1e-6)
 
 
-def test_negatives_are_farther_than_an_edge_of_a_code_cell(grid: PrototypeGrid) -> None:
-    lat, lon = places(50)
-    far = grid.negatives(lat, lon)
-    centres = s2.latlon_from_cell(grid.candidates)
-    distance = great_circle_m(lat[:, None], lon[:, None], *centres.T)
-    assert far.shape == (50, len(grid.candidates))
-    np.testing.assert_array_equal(far, distance > s2.mean_edge_m(CODE_LEVEL))
-    own = s2.cell_from_latlon(lat, lon, level=CODE_LEVEL)
-    assert not far[own[:, None] == grid.candidates].any()
+# The middle of a face, an edge and a corner of the cube, a pole, the antimeridian.
+@pytest.mark.parametrize(
+    ("lat", "lon"),
+    [(LAT, LON), (0.0, 0.0), (0.3, 45.0), (35.264390, 45.0), (89.9999, 12.0), (-54.7, 180.0)],
+)
+def test_candidates_within_an_edge_of_a_code_cell_are_near(lat: float, lon: float) -> None:
+    cells = s2.cell_from_latlon([lat], [lon], level=LEVEL)
+    for _ in range(2):
+        cells = np.unique(s2.neighbours(cells))
+        cells = cells[cells != 0]
+    grid = PrototypeGrid(cells, level=LEVEL, code_level=CODE_LEVEL)
+    rng = np.random.default_rng(0)
+    middle = s2.latlon_from_cell(grid.candidates).T
+    lats = np.clip(np.append(rng.choice(middle[0], 1100), lat), -90, 90)
+    lons = np.append(rng.choice(middle[1], 1100), lon)
+    distance = great_circle_m(lats[:, None], lons[:, None], *middle)
+    wanted = distance <= s2.mean_edge_m(CODE_LEVEL)
+    assert wanted[-1].any()
+    np.testing.assert_array_equal(near_mask(grid, lats, lons), wanted)
+
+
+def near_mask(grid: PrototypeGrid, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    """Return which candidates are near, (N, F)."""
+    near = grid.near(lat, lon)
+    mask = np.zeros((len(near), len(grid.candidates) + 1), bool)
+    mask[np.arange(len(near))[:, None], near] = True  # -1 is the last column
+    return mask[:, :-1]
+
+
+def test_a_place_far_from_all_candidates_has_none_near(grid: PrototypeGrid) -> None:
+    near = grid.near(np.array([LAT, -LAT]), np.array([LON, LON]))
+    assert (near[0] >= 0).any()
+    np.testing.assert_array_equal(near[1], -1)
 
 
 def test_candidates_are_the_children_of_cells_with_a_prototype(grid: PrototypeGrid) -> None:
@@ -222,13 +246,11 @@ def test_a_bilinear_label_is_the_mix_of_the_cameras_place(grid: PrototypeGrid) -
         np.testing.assert_array_equal(got, part)
 
 
-def test_negatives_are_far_from_all_places_of_a_photo(grid: PrototypeGrid) -> None:
+def test_near_a_photo_is_what_is_near_any_of_its_places(grid: PrototypeGrid) -> None:
     lat, lon = places(30)
-    both = grid.negatives(np.stack([lat, lat[::-1]], 1), np.stack([lon, lon[::-1]], 1))
-    single = grid.negatives(lat, lon)
-    np.testing.assert_array_equal(both, single & single[::-1])
-    some = np.array([3, 8, 21])
-    np.testing.assert_array_equal(grid.negatives(lat, lon, candidates=some), single[:, some])
+    both = near_mask(grid, np.stack([lat, lat[::-1]], 1), np.stack([lon, lon[::-1]], 1))
+    single = near_mask(grid, lat, lon)
+    np.testing.assert_array_equal(both, single | single[::-1])
 
 
 def test_only_prototypes_that_are_mixed_have_a_gradient() -> None:

@@ -1,9 +1,13 @@
 """Random changes of training images: what a place looks like on another day, a little aside.
 
-Images are (B, H, W, 3), 0 to 255, and come back at the same size.
+Images are (B, H, W, 3), 0 to 255, and come back at the same size. What changes is drawn apart from
+changing it: drawing needs no pixels, and the pixels may lie on a GPU.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,60 +15,85 @@ from torch.nn import functional
 from geofix_train.degrade import compress, lower_resolution
 
 
-def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Vary brightness, contrast and colour of each image; some lose their colour.
+@dataclass(frozen=True)
+class Colors:
+    """How B images vary in brightness, contrast and colour; some lose their colour."""
 
-    Args:
-        images: (B, H, W, 3), 0 to 255.
-        rng: of the changes.
-    """
-    size = (len(images), 1, 1, 1)
-    gain = torch.from_numpy(rng.uniform(0.85, 1.18, size).astype(np.float32))
-    tint = torch.from_numpy(rng.uniform(0.96, 1.04, (len(images), 1, 1, 3)).astype(np.float32))
-    offset = torch.from_numpy(rng.uniform(-10, 10, size).astype(np.float32))
-    is_gray = torch.from_numpy(rng.uniform(size=len(images)) < 0.05)
+    gain: Tensor  # (B, 1, 1, 3) of each colour
+    offset: Tensor  # (B, 1, 1, 1)
+    gray_rows: Tensor  # (G,) images that lose their colour
+
+    def of(self, rows: npt.NDArray[np.intp]) -> "Colors":
+        """Return those of some images alone."""
+        gray_rows = np.flatnonzero(np.isin(rows, self.gray_rows.numpy()))
+        return Colors(self.gain[rows], self.offset[rows], torch.from_numpy(gray_rows))
+
+
+def draw_colors(num: int, rng: np.random.Generator) -> Colors:
+    """Return random colours for a number of images."""
+    gain = rng.uniform(0.85, 1.18, (num, 1, 1, 1)).astype(np.float32)
+    tint = rng.uniform(0.96, 1.04, (num, 1, 1, 3)).astype(np.float32)
+    offset = rng.uniform(-10, 10, (num, 1, 1, 1)).astype(np.float32)
+    gray_rows = np.flatnonzero(rng.uniform(size=num) < 0.05)
+    return Colors(*(torch.from_numpy(part) for part in (gain * tint, offset, gray_rows)))
+
+
+def recolor(images: Tensor, colors: Colors) -> Tensor:
+    """Return images (B, H, W, 3), 0 to 255, in other colours, as float32."""
     changed = images.to(torch.float32, copy=True)
-    changed[is_gray] = changed[is_gray].mean(dim=3, keepdim=True).expand(-1, -1, -1, 3)
-    return (changed * (gain * tint)).add_(offset).clamp_(0.0, 255.0)
+    # By row numbers: a mask would have to come back from the GPU first.
+    gray = changed[colors.gray_rows].mean(dim=3, keepdim=True)
+    changed[colors.gray_rows] = gray.expand(-1, -1, -1, 3)
+    return (changed * colors.gain).add_(colors.offset).clamp_(0.0, 255.0)
 
 
-def age(images: Tensor, rng: np.random.Generator, *, share: float) -> Tensor:
-    """Make some images look old, in place: of low resolution, or with the blocks of JPEG.
+def draw_aged(
+    photos: npt.NDArray[np.uint8], colors: Colors, rng: np.random.Generator, *, share: float
+) -> tuple[Tensor, Tensor]:
+    """Return photos that look old, of low resolution or with the blocks of JPEG.
 
     Args:
-        images: (B, H, W, 3) float, 0 to 255.
+        photos: (B, H, W, 3) as they were taken.
+        colors: that they come in.
         rng: of the changes.
-        share: of the images that change.
+        share: of the photos that change.
+
+    Returns:
+        Rows (A,) of the photos that change, and what becomes of them (A, H, W, 3), uint8.
     """
-    for row in np.flatnonzero(rng.uniform(size=len(images)) < share).tolist():
-        pixels = images[row].round().to(torch.uint8).cpu().numpy()
+    rows = np.flatnonzero(rng.uniform(size=len(photos)) < share)
+    aged = recolor(torch.from_numpy(photos[rows]), colors.of(rows)).round().to(torch.uint8).numpy()
+    for at, pixels in enumerate(aged):
         strength = float(rng.uniform())
         if rng.uniform() < 0.5:
-            aged = lower_resolution(pixels, share=0.75 - 0.42 * strength)
+            aged[at] = lower_resolution(pixels, share=0.75 - 0.42 * strength)
         else:
-            aged = compress(pixels, quality=round(60 - 50 * strength))
-        images[row] = torch.from_numpy(aged.copy()).to(images)
-    return images
+            aged[at] = compress(pixels, quality=round(60 - 50 * strength))
+    return torch.from_numpy(rows), torch.from_numpy(aged)
 
 
-def crop(images: Tensor, rng: np.random.Generator, *, zoom: float) -> Tensor:
-    """Cut a random part out of each image, and bring it back to the image's size.
-
-    As if the camera had looked a little aside, with a longer lens.
+def draw_crops(num: int, rng: np.random.Generator, *, zoom: float) -> Tensor:
+    """Return random parts for a number of images, (B, 2, 3) as `affine_grid` takes them.
 
     Args:
-        images: (B, H, W, 3), 0 to 255.
+        num: of the images.
         rng: of the parts.
         zoom: the smallest share of width and height that is kept.
     """
-    num, height, width, _ = images.shape
     share = rng.uniform(zoom, 1.0, num)
     aside = rng.uniform(-1.0, 1.0, (num, 2)) * (1.0 - share[:, None])
     place = np.zeros((num, 2, 3), np.float32)
     place[:, 0, 0] = place[:, 1, 1] = share
     place[:, :, 2] = aside
-    grid = functional.affine_grid(
-        torch.from_numpy(place), [num, 3, height, width], align_corners=False
-    )
+    return torch.from_numpy(place)
+
+
+def crop(images: Tensor, crops: Tensor) -> Tensor:
+    """Cut a part out of each image (B, H, W, 3), and bring it back to the image's size.
+
+    As if the camera had looked a little aside, with a longer lens.
+    """
+    num, height, width, _ = images.shape
+    grid = functional.affine_grid(crops, [num, 3, height, width], align_corners=False)
     cut = functional.grid_sample(images.permute(0, 3, 1, 2), grid, align_corners=False)
     return cut.permute(0, 2, 3, 1)

@@ -71,6 +71,10 @@ def _add_town(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     town.add_argument("--size-km", type=float, default=1.5, help="its side, 0.8 to 20 (1.5)")
     town.add_argument("--photos", type=int, default=4000, help="number of photos (4000)")
     town.add_argument("--seed", type=int, default=1, help="another seed is another town (1)")
+    town.add_argument(
+        "--photographed", type=float, default=1.0, metavar="SHARE",
+        help="of the districts have ground photos, the others imagery alone (1.0)",
+    )  # fmt: skip
 
 
 def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -160,6 +164,7 @@ def _town(arguments: argparse.Namespace) -> None:
         size_km=arguments.size_km,
         num_photos=arguments.photos,
         seed=arguments.seed,
+        photographed=arguments.photographed,
     )
     splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in ("train", "val", "test"))
     print(f"{arguments.out}: {len(table)} photos ({splits})")

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import geofix_index.cells as s2
 from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, upsample, upsample_counts
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, embed, load_model, mean_prototypes
+from geofix_train.fit import Model, best_device, embed, load_model, mean_prototypes
 from geofix_train.mixing import choose_mixing
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
@@ -73,6 +72,8 @@ def encode_run(
     )
     table, photos = table[is_read], photos[is_read]
     _check_splits(table, split, config.data.photos)
+    for encoder in (model.ground, model.aerial):
+        encoder.to(best_device())
     embeddings = embed(model.ground, photos)
     grid = prototype_grid(prototype_cells, config)
     mosaics = load_imagery(config)
@@ -82,7 +83,7 @@ def encode_run(
     train = table[table.is_train]
     mix = label_mix(grid, train, config.objective.labels)
     means = mean_prototypes(embeddings[table.is_train], mix, len(learned))
-    aerial = _encode_cells(model, mosaics, cells, config)
+    aerial = encode_cells(model, mosaics, cells, config)
     problems = (*bad_rows, *unreadable)
     return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial, problems)
 
@@ -180,7 +181,7 @@ def _cells_to_code(
     return np.unique(np.concatenate(found))
 
 
-def _encode_cells(
+def encode_cells(
     model: Model, mosaics: list[Mosaic], cells: npt.NDArray[np.uint64], config: FitConfig
 ) -> npt.NDArray[np.float32]:
     """Return the mean embedding of each cell's tiles, of unit length or zero."""
@@ -198,6 +199,5 @@ def _encode_cells(
                     num_pixels=config.data.tile_pixels,
                     rotation_deg=np.full(len(rows), turn),
                 )
-                with torch.no_grad():
-                    total[rows] += model.aerial(torch.from_numpy(tiles)).numpy()
+                total[rows] += embed(model.aerial, tiles, batch_size=_BATCH)
     return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))

@@ -2,26 +2,37 @@
 
 The run folder holds `config.json`, `log.jsonl`, `log.png`, `left_out.txt` and
 `checkpoint.safetensors`, that is weights, prototypes, the optimizers' states and how far training
-came. A stopped run resumes from
-its last checkpoint to the same numbers, because every batch is drawn from (seed, step) alone.
+came; `backbone.json`, if there is a pretrained one, says what it is. A stopped run resumes from its
+last checkpoint to the same numbers, because everything that is drawn is drawn from (seed, step)
+alone.
 """
 
 import json
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 from tqdm import tqdm
 
-from geofix_index.sphere import great_circle_m
-from geofix_train.augment import age, crop, recolor
+from geofix_train.architecture import (
+    Architecture,
+    load_pretrained,
+    read_architecture,
+    read_run_architecture,
+    write_run_architecture,
+)
+from geofix_train.augment import crop, recolor
+from geofix_train.batches import Batch, Targets, make_batch
 from geofix_train.checkpoint import (
     WEIGHTS,
     load_checkpoint,
@@ -29,16 +40,27 @@ from geofix_train.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, differences, read_run_config
+from geofix_train.compiled import bf16_where_faster, compile_encoders
+from geofix_train.config import (
+    CONV,
+    RUN_CONFIG,
+    ConfigError,
+    FitConfig,
+    differences,
+    read_run_config,
+)
 from geofix_train.log_plot import LOG, draw_log
-from geofix_train.model import Encoder
+from geofix_train.model import Encoder, make_encoders
 from geofix_train.objective import interpolate, pair_loss
+from geofix_train.prefetch import prefetch
 from geofix_train.prototypes import Mix
-from geofix_train.training_data import TrainingData, draw_batch, draw_tiles, load_training_data
+from geofix_train.training_data import TrainingData, draw_tiles, load_training_data
 
 LEFT_OUT = "left_out.txt"  # in a run folder: a line for each row and photo that was not used
 _NUM_START_IMAGES = 256  # that the first layers start from
 _MAX_GRADIENT = 5.0  # norm that the encoders' gradient is cut to
+_MOST_THREADS = 8  # that draw batches
+COMPILE_FROM_STEPS = 3000  # a shorter run ends sooner without the time that compilation takes
 
 Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 
@@ -46,11 +68,10 @@ Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 class Model(nn.Module):
     """Everything that is learned."""
 
-    def __init__(self, config: FitConfig, num_prototypes: int) -> None:
+    def __init__(self, ground: Encoder, aerial: Encoder, num_prototypes: int) -> None:
         super().__init__()
-        self.ground = Encoder(config.model)
-        self.aerial = Encoder(config.model)
-        self.prototypes = nn.Embedding(num_prototypes, config.model.dim, sparse=True)
+        self.ground, self.aerial = ground, aerial
+        self.prototypes = nn.Embedding(num_prototypes, ground.projection.out_features, sparse=True)
         nn.init.zeros_(self.prototypes.weight)
 
 
@@ -70,14 +91,18 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
         KeyboardInterrupt: Ctrl-C; a checkpoint was written, and the same call goes on from it.
     """
     _check_settings(config, run)
+    architecture = _architecture(config, run)
+    torch.manual_seed(config.run.seed)
+    ground, aerial = make_encoders(config, architecture)  # before photos are read: may be refused
     data = load_training_data(config, on_error=on_error)
     run.mkdir(parents=True, exist_ok=True)
     if not (run / WEIGHTS).exists():  # a full disk must not take the settings from a run
         (run / RUN_CONFIG).write_text(config.to_json() + "\n")
     (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
-    torch.manual_seed(config.run.seed)
-    model = Model(config, len(data.grid.cells)).to(_device())
-    optimizers = _optimizers(model, config)
+    if architecture is not None:
+        write_run_architecture(architecture, run)
+    model = Model(ground, aerial, len(data.grid.cells)).to(best_device())
+    optimizers = make_optimizers(model, config)
     epoch_steps = max(1, len(data.photos) // config.run.batch_size)
     num_steps = epoch_steps * config.run.epochs
     # Without imagery prototypes are all there is to learn from. A short run warms up half its time.
@@ -85,20 +110,22 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     step = load_checkpoint(run, model, optimizers)
     if step == 0:
         start_encoders(model, data, config)
+    if best_device().type == "cuda" and num_steps - step >= COMPILE_FROM_STEPS:
+        compile_for(model, make_batch(data, config, step, with_prototypes=False))
     _cut_log(run, step)
     saved_at = time.monotonic()
     with (
         (run / LOG).open("a", buffering=1) as log,
         _bar(step, num_steps) as bar,
+        closing(draw_ahead(data, config, range(step, num_steps), warmup_steps)) as batches,
         _Interrupt() as interrupt,
     ):
         model.train()
-        while step < num_steps:
+        for batch in batches:
             if step == warmup_steps:
                 start_prototypes(model, data)
             _set_learning_rates(optimizers, step / num_steps)
-            is_warm = step >= warmup_steps
-            losses = _step(model, optimizers, data, config, step, with_prototypes=is_warm)
+            losses = take_step(model, optimizers, batch, config)
             step += 1
             bar.set_postfix(loss=f"{losses['loss']:.3f}")
             bar.update()
@@ -118,12 +145,13 @@ def load_model(run: Path) -> tuple[FitConfig, Model, npt.NDArray[np.uint64]]:
     """Return the settings of a finished run, its model, and the cells of its prototypes.
 
     Raises:
-        ConfigError: no settings in the folder.
+        ConfigError: no settings in the folder, or its backbone needs transformers.
         CheckpointError: the run is not finished, or its weights are not of these settings.
     """
     config = read_run_config(run)
     weights, prototype_cells = load_finished(run)
-    model = Model(config, len(prototype_cells))
+    architecture = None if config.model.backbone == CONV else read_run_architecture(run)
+    model = Model(*make_encoders(config, architecture), len(prototype_cells))
     load_weights(model, weights, run)
     return config, model.eval(), prototype_cells
 
@@ -137,6 +165,15 @@ def _check_settings(config: FitConfig, run: Path) -> None:
         raise ConfigError(
             f"{run} holds a run with other settings ({', '.join(changed)}): choose another folder"
         )
+
+
+def _architecture(config: FitConfig, run: Path) -> Architecture | None:
+    """Return that of the pretrained backbone: a run that goes on keeps the one it has."""
+    if config.model.backbone == CONV:
+        return None
+    if (run / WEIGHTS).exists():
+        return read_run_architecture(run)
+    return read_architecture(config.model.backbone)
 
 
 class _Interrupt:
@@ -171,14 +208,30 @@ def _bar(step: int, total: int) -> "tqdm[None]":
     return tqdm(initial=step, total=total, desc="fit", unit="step", disable=None)
 
 
-def _device() -> torch.device:
+def best_device() -> torch.device:
+    """Return the GPU that CUDA offers, or else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _optimizers(model: Model, config: FitConfig) -> Optimizers:
+def draw_ahead(
+    data: TrainingData, config: FitConfig, steps: range, warmup_steps: int
+) -> Generator[Batch, None, None]:
+    """Yield the batch of each step, while threads draw the next ones; close it to stop early."""
+    is_on_gpu = best_device().type == "cuda"
+    num_threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // 2))
+
+    def draw(step: int) -> Batch:
+        batch = make_batch(data, config, step, with_prototypes=step >= warmup_steps)
+        return batch.pinned() if is_on_gpu else batch
+
+    return prefetch(draw, steps, num_ahead=2 * num_threads, num_threads=num_threads)
+
+
+def make_optimizers(model: Model, config: FitConfig) -> Optimizers:
     """Return one for the encoders, and one that touches only prototypes that had a gradient."""
     run = config.run
-    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+    encoders = [p for encoder in (model.ground, model.aerial) for p in encoder.parameters()]
+    encoders = [parameter for parameter in encoders if parameter.requires_grad]
     optimizers = (
         torch.optim.AdamW(
             encoders, lr=run.learning_rate, weight_decay=run.weight_decay, fused=True
@@ -200,14 +253,35 @@ def _set_learning_rates(optimizers: Optimizers, progress: float) -> None:
 
 
 def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
-    """Let the first layer of each encoder start from what its images look like."""
+    """Give pretrained backbones their weights; let others start from what their images look like.
+
+    Raises:
+        ConfigError: the pretrained weights cannot be read.
+    """
+    if config.model.backbone != CONV:
+        pretrained = load_pretrained(config.model.backbone)
+        for encoder in (model.ground, model.aerial):
+            encoder.backbone.take_weights(pretrained)
+        return
     rng = np.random.default_rng([config.run.seed, 3])
     rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
     generator = torch.Generator().manual_seed(config.run.seed)
-    model.ground.start_from(torch.from_numpy(data.photos[rows]), generator)
+    images = [(model.ground, data.photos[rows])]
     if data.mosaics:
-        tiles = torch.from_numpy(draw_tiles(data, config, rows, rng))
-        model.aerial.start_from(tiles, generator)
+        images.append((model.aerial, draw_tiles(data, config, rows, rng)))
+    for encoder, pixels in images:
+        # On the CPU, so that a run starts alike on every device.
+        encoder.cpu().backbone.start_from(torch.from_numpy(pixels), generator)
+        encoder.to(model.prototypes.weight.device)
+
+
+def compile_for(model: Model, batch: Batch) -> bool:
+    """Compile the encoders for the sizes of a run's batches; return whether that worked."""
+    photos, tiles = _augment(batch.on(model.prototypes.weight.device))
+    encoders = [(model.ground, photos)]
+    if tiles is not None:
+        encoders.append((model.aerial, tiles))
+    return compile_encoders(*encoders)
 
 
 @torch.no_grad()
@@ -239,101 +313,98 @@ def embed(
     device = next(encoder.parameters()).device
     starts = range(0, len(images), batch_size)
     batches = (torch.from_numpy(images[at : at + batch_size]).to(device) for at in starts)
-    return np.concatenate([encoder(batch).cpu().numpy() for batch in batches])
+    # `forward` is never compiled: these batches have sizes of their own.
+    return np.concatenate([encoder.forward(batch).cpu().numpy() for batch in batches])
 
 
-def _step(
-    model: Model,
-    optimizers: Optimizers,
-    data: TrainingData,
-    config: FitConfig,
-    step: int,
-    *,
-    with_prototypes: bool,
+def take_step(
+    model: Model, optimizers: Optimizers, batch: Batch, config: FitConfig
 ) -> dict[str, float]:
-    """Take one optimizer step; return the losses by name."""
-    rng = np.random.default_rng([config.run.seed, step])
-    batch = draw_batch(data, config, step)
-    device = _device()
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        losses = dict(_losses(model, data, config, batch, rng, with_prototypes=with_prototypes))
+    """Take one optimizer step; return the losses by name.
+
+    Raises:
+        FloatingPointError: the loss is not a number; the weights are spoilt.
+    """
+    # For backbones that drop paths in training.
+    torch.manual_seed((config.run.seed << 32) + batch.step)
+    with record_function("to the device"):
+        batch = batch.on(model.prototypes.weight.device)
+    losses = dict(_losses(model, batch, config))
     loss = torch.stack(list(losses.values())).sum()
-    if not torch.isfinite(loss):
-        names = data.table.columns["path"][batch[:4]].tolist()
+    with record_function("backward"):
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+    with record_function("optimizers"):
+        encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+        nn.utils.clip_grad_norm_(encoders, _MAX_GRADIENT)
+        optimizers[0].step()
+        if batch.photo_targets:
+            optimizers[1].step()
+    # Read at once and at the end: the CPU waits here for all that the GPU still has to do.
+    total, *parts = torch.stack([loss, *losses.values()]).tolist()
+    if not math.isfinite(total):
         raise FloatingPointError(
-            f"loss is {loss.item()} at step {step + 1}; the batch starts {names}"
+            f"loss is {total} at step {batch.step + 1}; the batch starts {batch.paths}"
         )
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
-    nn.utils.clip_grad_norm_(encoders, _MAX_GRADIENT)
-    optimizers[0].step()
-    if with_prototypes:
-        optimizers[1].step()
-    return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
+    return {"loss": total, **dict(zip(losses, parts, strict=True))}
 
 
-def _losses(
-    model: Model,
-    data: TrainingData,
-    config: FitConfig,
-    batch: npt.NDArray[np.intp],
-    rng: np.random.Generator,
-    *,
-    with_prototypes: bool,
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weighted loss of each pair."""
-    objective, device = config.objective, model.prototypes.weight.device
-    photos = recolor(torch.from_numpy(data.photos[batch]).to(device), rng)
-    photos = age(photos, rng, share=config.run.old_share)
-    ground = model.ground(crop(photos, rng, zoom=config.run.zoom))
-    if with_prototypes:
-        loss = _prototype_loss(model, ground, data, config, batch, rng, mix=data.photo_mix)
+def _losses(model: Model, batch: Batch, config: FitConfig) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weighted loss of each pair, in float32 whatever the encoders compute in."""
+    objective = config.objective
+    photos, tiles = _augment(batch)
+    ground = _encode(model.ground, photos)
+    if batch.photo_targets:
+        loss = _prototype_loss(model, ground, batch.photo_targets, config)
         yield "ground_to_prototype", objective.ground_to_prototype * loss
-    if not data.mosaics:
+    if tiles is None or batch.apart is None:
         return
-    tiles = torch.from_numpy(draw_tiles(data, config, batch, rng)).to(device)
-    aerial = model.aerial(recolor(tiles, rng))
-    if with_prototypes:
-        loss = _prototype_loss(model, aerial, data, config, batch, rng, mix=data.tile_mix)
+    aerial = _encode(model.aerial, tiles)
+    if batch.tile_targets:
+        loss = _prototype_loss(model, aerial, batch.tile_targets, config)
         yield "aerial_to_prototype", objective.aerial_to_prototype * loss
-    lat, lon = data.table.lat[batch], data.table.lon[batch]
-    apart = great_circle_m(lat[:, None], lon[:, None], lat, lon) > objective.tile_negative_m
-    similarity, is_negative = ground @ aerial.T, torch.from_numpy(apart).to(device)
-    both_ways = [
-        pair_loss(s.diagonal(), s, is_negative, objective) for s in (similarity, similarity.T)
-    ]
-    yield "ground_to_aerial", objective.ground_to_aerial * torch.stack(both_ways).mean()
+    with record_function("losses"):
+        similarity = ground @ aerial.T
+        both_ways = [
+            pair_loss(s.diagonal(), s, batch.apart, objective) for s in (similarity, similarity.T)
+        ]
+        loss = torch.stack(both_ways).mean()
+    yield "ground_to_aerial", objective.ground_to_aerial * loss
+
+
+def _augment(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Return a batch's photos and tiles, changed as drawn."""
+    with record_function("augmentation"):
+        photos = recolor(batch.photos, batch.photo_colors)
+        rows, aged = batch.aged
+        photos[rows] = aged.to(photos.dtype)
+        photos = crop(photos, batch.crops)
+        if batch.tiles is None or batch.tile_colors is None:
+            return photos, None
+        return photos, recolor(batch.tiles, batch.tile_colors)
+
+
+def _encode(encoder: Encoder, images: Tensor) -> Tensor:
+    with record_function("forward"), bf16_where_faster(images.device):
+        embeddings: Tensor = encoder(images)
+    return embeddings
 
 
 def _prototype_loss(
-    model: Model,
-    embeddings: Tensor,
-    data: TrainingData,
-    config: FitConfig,
-    batch: npt.NDArray[np.intp],
-    rng: np.random.Generator,
-    *,
-    mix: Mix,
+    model: Model, embeddings: Tensor, targets: Targets, config: FitConfig
 ) -> Tensor:
     """Return the loss of embeddings (B, D) against the prototypes that they are to be like.
 
     They are compared with what they will be searched in: prototypes as cell codes hold them.
     """
-    grid, device = data.grid, embeddings.device
-    rows, weights = (torch.from_numpy(part[batch]).to(device) for part in mix)
-    has_prototype = weights.sum(dim=1) > 0
-    positive = (embeddings * interpolate(model.prototypes, rows, weights)).sum(dim=1)
-    num = max(1, round(config.objective.negative_share * len(grid.candidates)))
-    drawn = np.sort(rng.permutation(len(grid.candidates))[:num])
-    candidate_mix = (torch.from_numpy(part[drawn]).to(device) for part in grid.candidate_mix)
-    candidates = interpolate(model.prototypes, *candidate_mix)
-    lat, lon = (part[batch] for part in data.places)
-    far = torch.from_numpy(grid.negatives(lat, lon, candidates=drawn)).to(device)
-    return pair_loss(
-        positive[has_prototype],
-        (embeddings @ candidates.T)[has_prototype],
-        far[has_prototype],
-        config.objective,
-    )
+    with record_function("losses"):
+        positive = (embeddings * interpolate(model.prototypes, *targets.mix)).sum(dim=1)
+        candidates = interpolate(model.prototypes, *targets.candidate_mix)
+        labelled = targets.labelled
+        return pair_loss(
+            positive[labelled],
+            (embeddings @ candidates.T)[labelled],
+            targets.is_negative()[labelled],
+            config.objective,
+        )

@@ -15,6 +15,7 @@ LABELS = ("hard", "bilinear", "frustum")
 VIEW_M = (10.0, 30.0, 50.0, 70.0, 90.0)  # from the camera: what a photo shows, up to 100 m
 VIEW_SHARES = (-1 / 3, 0.0, 1 / 3)  # of the field of view, to both sides of its middle
 UNKNOWN_HFOV_DEG = 70.0
+_CHUNK = 1024  # photos whose surroundings are searched at a time
 
 Floats = npt.NDArray[np.float64]
 Mix = tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]
@@ -53,20 +54,45 @@ class PrototypeGrid:
         own = s2.cell_from_latlon(lat, lon, level=self.level)
         return self._mix(own[:, None], np.ones((len(own), 1)))
 
-    def negatives(
-        self, lat: Floats, lon: Floats, *, candidates: npt.NDArray[np.intp] | slice = slice(None)
-    ) -> npt.NDArray[np.bool_]:
-        """Return which candidates are negatives, (N, F): farther than one cell edge.
+    def near(self, lat: Floats, lon: Floats) -> npt.NDArray[np.intp]:
+        """Return the candidates within one cell edge, which are never negatives, (N, M).
+
+        They are rows of `candidates`, ascending; where there are fewer than M, -1 follows.
 
         Args:
-            lat: (N,), or (N, P): farther than that from all of P places.
+            lat: (N,), or (N, P): within that of any of P places.
             lon: the same.
-            candidates: F of them; all, if not given.
         """
+        chunks = (slice(at, at + _CHUNK) for at in range(0, len(lat), _CHUNK))
+        pairs = [self._near_pairs(lat[chunk], lon[chunk]) for chunk in chunks]
+        number = np.repeat(np.arange(len(pairs)) * _CHUNK, [len(rows) for rows, _ in pairs])
+        rows, candidates = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        rows += number
+        counts = np.bincount(rows, minlength=len(lat))
+        column = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        near = np.full((len(lat), int(counts.max(initial=1))), -1, np.intp)
+        near[rows, column] = candidates
+        return near
+
+    def _near_pairs(
+        self, lat: Floats, lon: Floats
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return each row of `lat` and `lon` with each candidate near it, sorted."""
+        own, which = np.unique(
+            s2.cell_from_latlon(lat, lon, level=self.code_level), return_inverse=True
+        )
+        around = _two_rings(own)
+        found = np.minimum(np.searchsorted(self.candidates, around), len(self.candidates) - 1)
+        is_candidate = self.candidates[found] == around
+        which = which.reshape(len(lat), -1)  # (N, P)
         places = unit_vectors(lat, lon).reshape(len(lat), -1, 3)
         # The cosine of an angle this small still tells metres in float64.
-        cosine = (places @ self._candidate_points[candidates].T).max(axis=1)
-        return np.asarray(cosine < np.cos(s2.mean_edge_m(self.code_level) / EARTH_RADIUS_M))
+        cosine = (self._candidate_points[found[which]] @ places[..., None])[..., 0]
+        edge = np.cos(s2.mean_edge_m(self.code_level) / EARTH_RADIUS_M)
+        row, place, at = np.nonzero(is_candidate[which] & (cosine >= edge))
+        pairs = np.unique(row * len(self.candidates) + found[which[row, place], at])
+        rows, candidates = np.divmod(pairs, len(self.candidates))
+        return rows, candidates
 
     def _mix(self, near: npt.NDArray[np.uint64], weights: Floats) -> Mix:
         rows = np.minimum(np.searchsorted(self.cells, near), len(self.cells) - 1)
@@ -118,6 +144,18 @@ def view_places(
     places = _travel(lat[:, None, None], lon[:, None, None], bearing[:, None, :], away[:, :, None])
     seen_lat, seen_lon = (part.reshape(len(lat), -1) for part in places)
     return seen_lat, seen_lon
+
+
+def _two_rings(cells: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the cells up to two away from each, (N, 72), some of them more than once.
+
+    No cell's width is less than 0.64 of the mean edge, so that one mean edge ends within them.
+    """
+    ring = s2.neighbours(cells)
+    ring = np.where(ring == 0, cells[:, None], ring)  # at a corner of the cube
+    second = s2.neighbours(ring)
+    second = np.where(second == 0, ring[..., None], second)
+    return np.concatenate([ring, second.reshape(len(cells), -1)], axis=1)
 
 
 def _travel(lat: Floats, lon: Floats, bearing: Floats, away_m: Floats) -> tuple[Floats, Floats]:

@@ -1,6 +1,7 @@
 """What a run learns from, in memory: photos, their labels, and the imagery around them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from geofix_train.aerial import Mosaic, read_imagery
 from geofix_train.config import ConfigError, FitConfig
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
-from geofix_train.prototypes import Floats, Mix, PrototypeGrid, label_mix, label_places
+from geofix_train.prototypes import Mix, PrototypeGrid, label_mix, label_places
 
 LOCAL_M = 800.0  # photos up to this far from each other can tell look-alike streets apart
 
@@ -29,7 +30,7 @@ class TrainingData:
     grid: PrototypeGrid
     photo_mix: Mix  # (N, K) prototypes that each photo is to be like
     tile_mix: Mix  # (N, 4) prototypes that the imagery around each camera is to be like
-    places: tuple[Floats, Floats]  # (N, P) what a photo's label stands for, degrees
+    near: npt.NDArray[np.intp]  # (N, M) candidates that are never its negatives, then -1
     problems: tuple[str, ...]  # a sentence for each row and photo that was left out
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ def load_training_data(config: FitConfig, *, on_error: str = "stop") -> Training
         grid=grid,
         photo_mix=label_mix(grid, table, labels),
         tile_mix=label_mix(grid, table, "hard" if labels == "hard" else "bilinear"),
-        places=label_places(table, labels),
+        near=grid.near(*label_places(table, labels)),
         problems=(*bad_rows, *unreadable),
     )
 
@@ -84,7 +85,7 @@ def draw_batch(data: TrainingData, config: FitConfig, step: int) -> npt.NDArray[
     size = config.run.batch_size
     num_local = round(size * config.run.local_share)
     epoch, at = divmod(step, max(1, len(data) // size))
-    order = np.random.default_rng([config.run.seed, 7, epoch]).permutation(len(data))
+    order = _epoch_order(len(data), config.run.seed, epoch)
     batch = order[at * size : (at + 1) * size]
     if num_local == 0:
         return batch
@@ -125,7 +126,14 @@ def load_imagery(config: FitConfig) -> list[Mosaic]:
 
 def input_spec(config: FitConfig) -> InputSpec:
     """Return what the ground encoder of a run takes."""
-    return InputSpec(width=config.data.photo_width, height=config.data.photo_height)
+    data = config.data
+    return InputSpec(width=data.photo_width, height=data.photo_height, resize=data.resize)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(num: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """Return the order that an epoch shows photos in; kept, as each of its steps asks for it."""
+    return np.random.default_rng([seed, 7, epoch]).permutation(num)
 
 
 def _photos_around(data: TrainingData, row: int, *, nearest_m: float) -> npt.NDArray[np.intp]:
