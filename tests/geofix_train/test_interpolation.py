@@ -63,7 +63,8 @@ def cell_at(face: int, column: int, row: int) -> int:
 HALF = 0.5 / NUM_CELLS
 EDGES = [  # face, s, t: near the four edges of several faces, nearer than half a cell
     (0, 0.3 * HALF, 0.4), (0, 1 - 0.3 * HALF, 0.61), (1, 0.37, 0.9 * HALF),
-    (2, 0.52, 1 - 0.2 * HALF), (3, 0.01 * HALF, 0.77), (4, 0.83, 1 - 0.5 * HALF), (5, 1 - 0.99 * HALF, 0.29),
+    (2, 0.52, 1 - 0.2 * HALF), (3, 0.01 * HALF, 0.77), (4, 0.83, 1 - 0.5 * HALF),
+    (5, 1 - 0.99 * HALF, 0.29),
 ]  # fmt: skip
 CORNERS = [
     (face, s, t)
@@ -96,7 +97,7 @@ def test_weights_are_those_of_s2s_own_arithmetic(place: tuple[int, float, float]
     wanted = weights_by_s2(lat, lon)
     assert len(wanted) <= (3 if place in CORNERS else 4)
     grid = PrototypeGrid(np.array(list(wanted), np.uint64), level=LEVEL, code_level=LEVEL)
-    assert weights_of(grid, lat, lon) == pytest.approx(wanted, abs=1e-6)
+    assert weights_of(grid, lat, lon) == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize("place", BORDERS[5:] + EDGES + CORNERS, ids=str)
@@ -109,7 +110,7 @@ def test_a_cell_without_a_prototype_leaves_its_share_to_the_others(
         left = {cell: share for cell, share in all_weights.items() if cell != gone}
         wanted = {cell: share / sum(left.values()) for cell, share in left.items()}
         grid = PrototypeGrid(np.array(list(left), np.uint64), level=LEVEL, code_level=LEVEL)
-        assert weights_of(grid, lat, lon) == pytest.approx(wanted, abs=1e-6)
+        assert weights_of(grid, lat, lon) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_the_cells_at_an_edge_lie_on_two_faces_and_those_at_a_corner_on_three() -> None:

@@ -1,6 +1,9 @@
 """The multi-similarity loss beside plain loops over pairs, and its gradient beside differences."""
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,9 @@ import torch
 from torch import Tensor
 
 from geofix_train.config import ObjectiveConfig
+from geofix_train.fit import fit
 from geofix_train.objective import multi_similarity
+from tests.geofix_train.tiny_data import tiny_config
 
 CONFIG = ObjectiveConfig(alpha=1.5, beta=40.0, threshold=0.1, margin=0.2)
 Rows = list[list[float]]
@@ -95,3 +100,12 @@ def test_a_positive_that_no_negative_comes_near_is_left_alone() -> None:
     assert positive.grad is not None
     assert positive.grad[0] == 0
     assert positive.grad[1] < 0
+
+
+def test_a_run_with_it_learns(data: Path, tmp_path: Path) -> None:
+    config = tiny_config(data / "photos.parquet", data / "aerial", epochs=10)
+    objective = replace(config.objective, loss="multi_similarity")
+    run = fit(replace(config, objective=objective), tmp_path / "run")
+    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[2:7])

@@ -137,6 +137,10 @@ def test_markdown_shows_the_order_and_says_which_differences_are_clear(
     assert "`on_device` is what ships" in text
     assert rows[7][0] == "difference"
     assert [row[0] for row in rows[9:]] == [f"`{one}` - `{other}`" for one, other in CLAIMS]
+    first = figures["differences"][1]
+    low, high = (100 * end for end in first["recall_difference_at_m_interval95"]["200"])
+    share = 100 * first["recall_difference_at_m"]["200"]
+    assert rows[10][2] == f"{share:+.1f} [{low:+.1f}, {high:+.1f}]"
     (words,) = [line for line in text.splitlines() if line.startswith("* Within 100 m")]
     clear, _, open_ = words.partition("; not told from zero: ")
     assert "`hybrid` - `aerial` (more photos)" in clear

@@ -166,7 +166,7 @@ def _difference_table(found: Sequence[Mapping[str, Any]]) -> str:
         [
             _claim(difference),
             *(
-                _percent(difference[_DIFFERENCE][d], difference[f"{_DIFFERENCE}_interval95"][d])
+                _points(difference[_DIFFERENCE][d], difference[f"{_DIFFERENCE}_interval95"][d])
                 for d in difference[_DIFFERENCE]
             ),
         ]
@@ -265,6 +265,12 @@ def _meanings(figures: Mapping[str, Any]) -> str:
 def _percent(share: float, ends: Sequence[float] | None) -> str:
     text = f"{100 * share:.1f}"
     return text if ends is None else f"{text} [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
+
+
+def _points(share: float, ends: Sequence[float] | None) -> str:
+    """Return a difference of shares; with a digit more, since it is told from zero by its ends."""
+    text = f"{100 * share:+.1f}"
+    return text if ends is None else f"{text} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
 
 
 def _bytes(num: int) -> str:
