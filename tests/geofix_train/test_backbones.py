@@ -14,9 +14,10 @@ from torch import Tensor, nn
 import geofix_train.fit
 from geofix_train.architecture import Architecture, read_architecture
 from geofix_train.backbones import PretrainedBackbone
+from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.config import ConfigError, FitConfig, ModelConfig
-from geofix_train.fit import fit, load_model
+from geofix_train.fit import Model, Optimizers, fit, load_model
 from geofix_train.model import Encoder
 from tests.geofix_train.tiny_backbones import FAMILIES, SIZES, save_tiny, tiny_backbone_config
 
@@ -156,15 +157,17 @@ def test_a_stopped_run_goes_on_to_the_same_weights_though_paths_are_dropped(
     save_tiny("dinov2", tmp_path / "tiny")
     config = tiny_backbone_config("dinov2", data, tmp_path / "tiny")
     whole = load_file(fit(config, tmp_path / "whole") / WEIGHTS)
-    real = geofix_train.fit._step
+    real = geofix_train.fit.take_step
 
-    def step(*arguments: Any, **options: Any) -> dict[str, float]:
-        if arguments[4] == 2:
+    def step(
+        model: Model, optimizers: Optimizers, batch: Batch, config: FitConfig
+    ) -> dict[str, float]:
+        if batch.step == 2:
             raise KeyboardInterrupt
-        return real(*arguments, **options)
+        return real(model, optimizers, batch, config)
 
     with monkeypatch.context() as patch:
-        patch.setattr(geofix_train.fit, "_step", step)
+        patch.setattr(geofix_train.fit, "take_step", step)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "stopped")
     resumed = load_file(fit(config, tmp_path / "stopped") / WEIGHTS)

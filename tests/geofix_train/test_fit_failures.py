@@ -23,9 +23,10 @@ from torch import Tensor
 
 import geofix_train.checkpoint
 import geofix_train.fit
+from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
-from geofix_train.fit import fit
+from geofix_train.fit import Model, fit
 from tests.geofix_train.tiny_data import tiny_config, write_toml
 
 MAIN = "import sys; from geofix_train.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -153,18 +154,18 @@ def test_an_interrupted_process_stops_with_a_sentence_and_the_same_command_goes_
 def test_a_loss_that_is_not_a_number_names_the_photos_of_its_batch(
     config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, batches = geofix_train.fit._losses, []
+    real, drawn = geofix_train.fit._losses, []
 
-    def losses(model: Any, data: Any, config: Any, batch: Any, *more: Any, **options: Any) -> Any:
-        batches.append(data.table.columns["path"][batch])
-        return _spoilt(real(model, data, config, batch, *more, **options), len(batches) == 4)
+    def losses(model: Model, batch: Batch, config: FitConfig) -> Iterator[tuple[str, Tensor]]:
+        drawn.append(batch.paths)
+        return _spoilt(real(model, batch, config), len(drawn) == 4)
 
     monkeypatch.setattr(geofix_train.fit, "_losses", losses)
     with pytest.raises(FloatingPointError) as caught:
         fit(config, tmp_path / "run")
     assert re.match("loss is nan at step 4; the batch starts", str(caught.value))
     named = re.findall(r"\d{3}\.png", str(caught.value))
-    assert named == batches[-1][: len(named)].tolist()
+    assert named == drawn[3]
     assert len(named) == 4
     with pytest.raises(CheckpointError, match="training stopped at step 3:"):
         load_finished(tmp_path / "run")

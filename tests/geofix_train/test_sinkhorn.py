@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from geofix_train.model import SINKHORN_ITERATIONS, sinkhorn
+from geofix_train.aggregators import SINKHORN_ITERATIONS, sinkhorn
 
 
 def plan_by_loop(scores: list[list[float]], dustbin: float, iterations: int) -> list[list[float]]:
