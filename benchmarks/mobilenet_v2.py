@@ -1,4 +1,4 @@
-"""Turn Google's MobileNetV2 as ONNX into a folder that transformers, and so `model.backbone`, reads.
+"""Turn Google's MobileNetV2 as ONNX into a folder of transformers, for `model.backbone`.
 
     python -m benchmarks.mobilenet_v2 MODEL.onnx OUT
 
@@ -69,7 +69,8 @@ def convert_mobilenet(path: Path, out: Path) -> Path:
 def _set(layer: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:
     layer.weight.copy_(weight)
     norm.bias.copy_(bias)
-    norm.running_var.fill_(1 - norm.eps)  # what is divided by is the root of their sum
+    # What is divided by is the root of variance + eps.
+    norm.load_state_dict({"running_var": torch.full_like(bias, 1 - norm.eps)}, strict=False)
 
 
 def _convolutions(model: onnx.ModelProto) -> list[tuple[Tensor, Tensor]]:

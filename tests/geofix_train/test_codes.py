@@ -19,6 +19,7 @@ from geofix_train.codes import EncodedRun, areas, count_photos, encode_run, make
 from geofix_train.config import FitConfig
 from geofix_train.fit import Model, embed, fit
 from geofix_train.mixing import choose_mixing
+from geofix_train.model import make_encoders
 from geofix_train.photo_table import PhotoTable
 from geofix_train.prototypes import label_mix
 from geofix_train.training_data import load_imagery
@@ -100,7 +101,8 @@ def test_an_aerial_part_is_the_mean_over_dates_moves_and_turns(
 
 def load_model(run: Path) -> Model:
     weights, cells = load_finished(run)
-    model = Model(FitConfig.from_json((run / "config.json").read_text()), len(cells))
+    config = FitConfig.from_json((run / "config.json").read_text())
+    model = Model(*make_encoders(config), len(cells))
     model.load_state_dict(weights)
     return model
 

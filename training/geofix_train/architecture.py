@@ -55,7 +55,7 @@ class Architecture:
                 model: nn.Module = transformers.AutoModel.from_config(config)
         except Exception as e:  # whatever a model's code raises
             raise ConfigError(f"model.backbone: {self.name} cannot be built: {_line(e)}") from e
-        return model
+        return model.float()  # a configuration may ask for half precision
 
 
 def read_architecture(backbone: str) -> Architecture:
@@ -67,7 +67,7 @@ def read_architecture(backbone: str) -> Architecture:
     transformers = _transformers()
     source = _source(backbone)
     with _quiet(transformers), _named(backbone):
-        config = transformers.AutoConfig.from_pretrained(**source)
+        config = transformers.AutoConfig.from_pretrained(**source, trust_remote_code=False)
     content = json.loads(config.to_json_string(use_diff=False))
     content.pop("_name_or_path", None)  # may name a folder of this machine
     return _architecture(content, _read_processor(backbone))
@@ -82,7 +82,9 @@ def load_pretrained(backbone: str) -> nn.Module:
     transformers = _transformers()
     source = _source(backbone)
     with _quiet(transformers), _named(backbone):
-        model, found = transformers.AutoModel.from_pretrained(**source, output_loading_info=True)
+        model, found = transformers.AutoModel.from_pretrained(
+            **source, output_loading_info=True, trust_remote_code=False
+        )
     # Many checkpoints lack the pooler, which comes after the tokens.
     missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
     if missing:
@@ -103,8 +105,8 @@ def read_run_architecture(run: Path) -> Architecture:
     path = run / BACKBONE
     try:
         content = json.loads(path.read_text())
-        triples = {name: tuple(content.pop(name)) for name in ("mean", "scale")}
-        return Architecture(**content, **triples)
+        content["mean"], content["scale"] = tuple(content["mean"]), tuple(content["scale"])
+        return Architecture(**content)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ConfigError(f"{path}: not readable as the backbone of a run: {e}") from e
 
@@ -159,7 +161,8 @@ def _transformers() -> ModuleType:
         raise ConfigError(
             "a pretrained model.backbone needs transformers: pip install 'geofix[backbones]'"
         ) from e
-    return transformers
+    module: ModuleType = transformers
+    return module
 
 
 @contextlib.contextmanager

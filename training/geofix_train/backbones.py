@@ -60,7 +60,8 @@ class PretrainedBackbone(nn.Module):
         states = self._states(images)
         if states.ndim == 4:
             return states, states.mean(dim=(2, 3))
-        patches = states[:, self.num_extra :].transpose(1, 2).unflatten(2, self.grid)
+        patches = states[:, self.num_extra :].transpose(1, 2)
+        patches = patches.reshape(-1, self.channels, *self.grid)
         return patches, states[:, 0] if self.num_extra else patches.mean(dim=(2, 3))
 
     def train(self, mode: bool = True) -> "PretrainedBackbone":
@@ -130,7 +131,7 @@ def _fit_positions(
         if not (hasattr(module, _INTERPOLATE) and isinstance(positions, nn.Parameter)):
             continue
         tokens = positions.new_zeros(1, 1 + num_patches, positions.shape[-1])
-        fitted = module.interpolate_pos_encoding(tokens, height, width)
+        fitted: Tensor = getattr(module, _INTERPOLATE)(tokens, height, width)
         module.position_embeddings = nn.Parameter(fitted.clone())
         kind = type(module)
         module.__class__ = type(f"Fixed{kind.__name__}", (_FixedPositions, kind), {})
@@ -147,7 +148,7 @@ def _first_parts(model: nn.Module, num_blocks: int) -> list[nn.Module]:
         return []
     lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList)]
     path = min(lists, key=lambda name: name.count("."), default="")
-    blocks = list(model.get_submodule(path)) if path else []
+    blocks = list(model.get_submodule(path).children()) if path else []
     if num_blocks > len(blocks):
         raise ConfigError(f"model.frozen_layers is {num_blocks}, want -1 to {len(blocks)} here")
     before: list[nn.Module] = []

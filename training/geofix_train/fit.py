@@ -32,6 +32,7 @@ from geofix_train.architecture import (
     write_run_architecture,
 )
 from geofix_train.augment import crop, recolor
+from geofix_train.backbones import PretrainedBackbone
 from geofix_train.batches import Batch, Targets, make_batch
 from geofix_train.checkpoint import (
     WEIGHTS,
@@ -50,7 +51,7 @@ from geofix_train.config import (
     read_run_config,
 )
 from geofix_train.log_plot import LOG, draw_log
-from geofix_train.model import Encoder, make_encoders
+from geofix_train.model import ConvBackbone, Encoder, make_encoders
 from geofix_train.objective import interpolate, pair_loss
 from geofix_train.prefetch import prefetch
 from geofix_train.prototypes import Mix
@@ -258,21 +259,23 @@ def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
     Raises:
         ConfigError: the pretrained weights cannot be read.
     """
-    if config.model.backbone != CONV:
-        pretrained = load_pretrained(config.model.backbone)
-        for encoder in (model.ground, model.aerial):
-            encoder.backbone.take_weights(pretrained)
+    ground, aerial = model.ground.backbone, model.aerial.backbone
+    if isinstance(ground, ConvBackbone) and isinstance(aerial, ConvBackbone):
+        rng = np.random.default_rng([config.run.seed, 3])
+        rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
+        generator = torch.Generator().manual_seed(config.run.seed)
+        images = [(ground, data.photos[rows])]
+        if data.mosaics:
+            images.append((aerial, draw_tiles(data, config, rows, rng)))
+        for backbone, pixels in images:
+            # On the CPU, so that a run starts alike on every device.
+            backbone.cpu().start_from(torch.from_numpy(pixels), generator)
+            backbone.to(model.prototypes.weight.device)
         return
-    rng = np.random.default_rng([config.run.seed, 3])
-    rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
-    generator = torch.Generator().manual_seed(config.run.seed)
-    images = [(model.ground, data.photos[rows])]
-    if data.mosaics:
-        images.append((model.aerial, draw_tiles(data, config, rows, rng)))
-    for encoder, pixels in images:
-        # On the CPU, so that a run starts alike on every device.
-        encoder.cpu().backbone.start_from(torch.from_numpy(pixels), generator)
-        encoder.to(model.prototypes.weight.device)
+    pretrained = load_pretrained(config.model.backbone)
+    for other in (ground, aerial):
+        if isinstance(other, PretrainedBackbone):
+            other.take_weights(pretrained)
 
 
 def compile_for(model: Model, batch: Batch) -> bool:

@@ -79,7 +79,9 @@ class ConvBackbone(nn.Sequential):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the feature map (B, C, h, w) of images (B, H, W, 3), and its mean (B, C)."""
-        tokens = super().forward(self._pixels(images))
+        tokens = self._pixels(images)
+        for stage in self:
+            tokens = stage(tokens)
         return tokens, tokens.mean(dim=(2, 3))
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -96,6 +98,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, backbone: PretrainedBackbone | None = None):
         super().__init__()
+        self.backbone: ConvBackbone | PretrainedBackbone
         self.backbone = ConvBackbone(config.width) if backbone is None else backbone
         self.aggregator = make_aggregator(config, self.backbone.channels)
         self.projection = nn.Linear(self.aggregator.dim, config.dim)
