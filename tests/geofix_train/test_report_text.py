@@ -91,6 +91,10 @@ def test_what_a_slice_does_not_tell_is_said_below_it() -> None:
     assert "No method is told the heading of the photo" in text
     assert "held-out: there are none" in text
     assert "No method here is told the field of view" not in text
+    slices["area"] = ["driven street"] * 3 + ["district without photos"] * 3
+    own = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
+    assert "By area" in own
+    assert "held-out" not in own
 
 
 def slices_of(slices: dict[str, list[str]]) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from geofix_train.cell_codes import CellCodes, Queries, upsample, upsample_count
 from geofix_train.config import FitConfig
 from geofix_train.fit import Model, best_device, embed, load_model, mean_prototypes
 from geofix_train.mixing import choose_mixing
+from geofix_train.photo_slices import AREAS
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
 from geofix_train.prototypes import PrototypeGrid, label_mix
@@ -158,7 +159,7 @@ def areas(table: PhotoTable, *, level: int) -> npt.NDArray[np.str_]:
     own = s2.cell_from_latlon(table.lat, table.lon, level=level)
     around = np.column_stack([own, s2.neighbours(own)])
     has_photos = np.isin(around, own[table.is_train]).any(axis=1)
-    return np.where(has_photos, near_seen, "held-out")
+    return np.where(has_photos, near_seen, AREAS[2])
 
 
 def _check_splits(table: PhotoTable, split: str, name: str) -> None:

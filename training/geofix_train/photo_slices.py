@@ -8,6 +8,7 @@ import numpy.typing as npt
 from geofix_train.photo_table import OWN_SLICE, PhotoTable
 
 UNKNOWN = "unknown"
+AREAS = ("seen", "unseen", "held-out")  # by the training photos around; see codes.areas
 _SEASONS = ("winter", "spring", "summer", "autumn")  # of three months each, the first from December
 
 Texts = npt.NDArray[np.str_]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofix_train.order import ORDER, ORDERED_AT_M, is_clear
+from geofix_train.photo_slices import AREAS
 from geofix_train.predictions import Predictions, errors_m
 from geofix_train.report import DISTANCES_M, RANKS, recall_name, report
 
@@ -25,7 +26,7 @@ _SLICE_NOTES = {
     "brought to the encoder's size as it is.",
     "area": "seen: a training photo stands within 25 m; unseen: none does, but there are some in "
     "the cell of a prototype around the photo or in one that touches it; held-out: there are none "
-    "there either. A table's own column slice_area stands in the place of this.",
+    "there either.",
 }
 _MEANINGS = {
     "image_nn": "the place of the nearest training photo",
@@ -220,7 +221,8 @@ def _slice_sections(slices: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
             continue
         yield f"## By {name}: found within {SLICED_AT_M} m, %\n"
         yield _slice_table(name, by_value, seen=seen)
-        if name in _SLICE_NOTES:
+        # A table's own areas have names of their own, which speak for themselves.
+        if name in _SLICE_NOTES and (name != "area" or by_value.keys() <= set(AREAS)):
             yield f"{_SLICE_NOTES[name]}\n"
     if alike:
         yield f"All photos have: {', '.join(alike)}.\n"
