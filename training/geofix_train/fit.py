@@ -28,7 +28,6 @@ from geofix_train.architecture import (
     write_run_architecture,
 )
 from geofix_train.augment import age, crop, recolor
-from geofix_train.backbones import PretrainedBackbone
 from geofix_train.checkpoint import (
     WEIGHTS,
     load_checkpoint,
@@ -44,7 +43,7 @@ from geofix_train.config import (
     differences,
     read_run_config,
 )
-from geofix_train.model import ConvBackbone, Encoder, make_encoders
+from geofix_train.model import Encoder, make_encoders
 from geofix_train.objective import interpolate, pair_loss
 from geofix_train.prototypes import Mix
 from geofix_train.training_data import TrainingData, draw_batch, draw_tiles, load_training_data
@@ -222,25 +221,21 @@ def _set_learning_rates(optimizers: Optimizers, progress: float) -> None:
 
 
 def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
-    """Give pretrained backbones their weights; let others start from what their images look like.
+    """Give pretrained backbones their weights, and let the other layers start from their images.
 
     Raises:
         ConfigError: the pretrained weights cannot be read.
     """
-    ground, aerial = model.ground.backbone, model.aerial.backbone
-    if isinstance(ground, ConvBackbone) and isinstance(aerial, ConvBackbone):
-        rng = np.random.default_rng([config.run.seed, 3])
-        rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
-        generator = torch.Generator().manual_seed(config.run.seed)
-        ground.start_from(torch.from_numpy(data.photos[rows]), generator)
-        if data.mosaics:
-            tiles = torch.from_numpy(draw_tiles(data, config, rows, rng))
-            aerial.start_from(tiles, generator)
-        return
-    pretrained = load_pretrained(config.model.backbone)
-    for backbone in (ground, aerial):
-        if isinstance(backbone, PretrainedBackbone):
-            backbone.take_weights(pretrained)
+    rng = np.random.default_rng([config.run.seed, 3])
+    rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
+    images = [(model.ground, data.photos[rows])]
+    if data.mosaics:
+        images.append((model.aerial, draw_tiles(data, config, rows, rng)))
+    is_pretrained = config.model.backbone != CONV
+    pretrained = load_pretrained(config.model.backbone) if is_pretrained else None
+    generator = torch.Generator().manual_seed(config.run.seed)
+    for encoder, pixels in images:
+        encoder.start_from(torch.from_numpy(pixels), generator, pretrained=pretrained)
 
 
 @torch.no_grad()
