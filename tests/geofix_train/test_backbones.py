@@ -235,3 +235,28 @@ def test_the_seed_draws_the_head_of_both_encoders(data: Path, tmp_path: Path) ->
     assert isinstance(config, FitConfig)
     model = load_model(fit(config, tmp_path / "run"))[1]
     assert not torch.equal(model.ground.projection.weight, model.aerial.projection.weight)
+
+
+@torch.no_grad()
+def test_the_projection_starts_as_whitening_of_what_the_model_gives(tmp_path: Path) -> None:
+    backbone, model = backbone_of("dinov2", tmp_path)
+    encoder = Encoder(ModelConfig(aggregator="mean", dim=8), backbone)
+    photos = images("dinov2", 40)
+    encoder.start_from(photos, torch.manual_seed(0), pretrained=model)
+    projected = encoder.eval().projection(encoder.aggregator(*backbone(photos)))
+    torch.testing.assert_close(projected.mean(dim=0), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(projected.T @ projected / 40, torch.eye(8), atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_of_few_or_equal_images_no_noise_is_blown_up(tmp_path: Path) -> None:
+    backbone, model = backbone_of("dinov2", tmp_path)
+    encoder = Encoder(ModelConfig(aggregator="mean", dim=8), backbone)
+    random = encoder.projection.weight.clone()
+    encoder.start_from(images("dinov2", 6), torch.manual_seed(0), pretrained=model)
+    torch.testing.assert_close(encoder.projection.weight[3:], random[3:], rtol=0, atol=0)
+    assert not torch.equal(encoder.projection.weight[:3], random[:3])
+    encoder.start_from(
+        images("dinov2", 1).expand(6, -1, -1, -1), torch.manual_seed(0), pretrained=model
+    )
+    assert torch.isfinite(encoder(images("dinov2"))).all()

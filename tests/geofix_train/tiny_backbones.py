@@ -88,8 +88,8 @@ def tiny_backbone_config(
     """Return settings of four steps with a saved model on the tiny data set."""
     config = tiny_config(data / "photos.parquet", data / "aerial", epochs=1)
     height, width = SIZES[family]
-    data_config = replace(config.data, photo_height=height, photo_width=width, tile_pixels=height)
     model = ModelConfig(
         backbone=str(backbone), frozen_layers=frozen_layers, num_clusters=4, cluster_dim=4, dim=16
     )
-    return replace(config, data=data_config, model=model)
+    sizes = replace(config.data, photo_height=height, photo_width=width, tile_pixels=height)
+    return replace(config, data=sizes, model=model)

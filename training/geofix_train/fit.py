@@ -32,7 +32,6 @@ from geofix_train.architecture import (
     write_run_architecture,
 )
 from geofix_train.augment import crop, recolor
-from geofix_train.backbones import PretrainedBackbone
 from geofix_train.batches import Batch, Targets, make_batch
 from geofix_train.checkpoint import (
     WEIGHTS,
@@ -51,7 +50,7 @@ from geofix_train.config import (
     read_run_config,
 )
 from geofix_train.log_plot import LOG, draw_log
-from geofix_train.model import ConvBackbone, Encoder, make_encoders
+from geofix_train.model import Encoder, make_encoders
 from geofix_train.objective import interpolate, pair_loss
 from geofix_train.prefetch import prefetch
 from geofix_train.prototypes import Mix
@@ -254,28 +253,23 @@ def _set_learning_rates(optimizers: Optimizers, progress: float) -> None:
 
 
 def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
-    """Give pretrained backbones their weights; let others start from what their images look like.
+    """Give pretrained backbones their weights, and let the other layers start from their images.
 
     Raises:
         ConfigError: the pretrained weights cannot be read.
     """
-    ground, aerial = model.ground.backbone, model.aerial.backbone
-    if isinstance(ground, ConvBackbone) and isinstance(aerial, ConvBackbone):
-        rng = np.random.default_rng([config.run.seed, 3])
-        rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
-        generator = torch.Generator().manual_seed(config.run.seed)
-        images = [(ground, data.photos[rows])]
-        if data.mosaics:
-            images.append((aerial, draw_tiles(data, config, rows, rng)))
-        for backbone, pixels in images:
-            # On the CPU, so that a run starts alike on every device.
-            backbone.cpu().start_from(torch.from_numpy(pixels), generator)
-            backbone.to(model.prototypes.weight.device)
-        return
-    pretrained = load_pretrained(config.model.backbone)
-    for other in (ground, aerial):
-        if isinstance(other, PretrainedBackbone):
-            other.take_weights(pretrained)
+    rng = np.random.default_rng([config.run.seed, 3])
+    rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
+    images = [(model.ground, data.photos[rows])]
+    if data.mosaics:
+        images.append((model.aerial, draw_tiles(data, config, rows, rng)))
+    is_pretrained = config.model.backbone != CONV
+    pretrained = load_pretrained(config.model.backbone) if is_pretrained else None
+    generator = torch.Generator().manual_seed(config.run.seed)
+    for encoder, pixels in images:
+        # On the CPU, so that a run starts alike on every device.
+        encoder.cpu().start_from(torch.from_numpy(pixels), generator, pretrained=pretrained)
+        encoder.to(model.prototypes.weight.device)
 
 
 def compile_for(model: Model, batch: Batch) -> bool:

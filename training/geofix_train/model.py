@@ -17,6 +17,8 @@ PATCH_PX = 8  # side of the squares that the first layer cuts an image into
 _MEAN = (118.0, 118.0, 114.0)  # of street photos and orthophotos, 0 to 255
 _SCALE = (62.0, 62.0, 62.0)
 _NUM_PATCHES = 20_000  # that the first layer starts from
+_BATCH = 32  # images whose descriptors are whitened at once
+_MIN_LENGTH = 1e-4  # directions that images differ in less, beside the first, are noise
 _MIN_VARIANCE = 0.01  # weaker components are noise and are not blown up further
 
 
@@ -103,11 +105,49 @@ class Encoder(nn.Module):
         self.aggregator = make_aggregator(config, self.backbone.channels)
         self.projection = nn.Linear(self.aggregator.dim, config.dim)
 
+    def start_from(
+        self, images: Tensor, generator: torch.Generator, *, pretrained: nn.Module | None = None
+    ) -> None:
+        """Let training start from images like those to come.
+
+        Of "conv", the first layer does. A pretrained backbone takes its weights, and the projection
+        whitens the descriptors that it gives.
+
+        Args:
+            images: (N, H, W, 3), 0 to 255.
+            generator: draws patches.
+            pretrained: a model that `load_pretrained` returned.
+        """
+        images = images.to(self.projection.weight.device)
+        if isinstance(self.backbone, ConvBackbone):
+            self.backbone.start_from(images, generator)
+        elif pretrained is not None:
+            self.backbone.take_weights(pretrained)
+            self._whiten(images)
+
     def forward(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3), 0 to 255; return (B, dim), each row of unit length."""
         descriptor = self.aggregator(*self.backbone(images))
         # float32 from here on: losses and searches tell embeddings apart by less than bfloat16 can.
         return functional.normalize(self.projection(descriptor).float(), dim=1)
+
+    @torch.no_grad()
+    def _whiten(self, images: Tensor) -> None:
+        """Let the projection start as PCA whitening: the directions images differ in, at one scale.
+
+        At most half as many directions are whitened as there are images; the others would be noise
+        blown up, and stay as they are, random and weak.
+        """
+        self.eval()
+        parts = [images[at : at + _BATCH] for at in range(0, len(images), _BATCH)]
+        descriptors = torch.cat([self.aggregator(*self.backbone(part)) for part in parts])
+        mean = descriptors.mean(dim=0)
+        _, lengths, directions = torch.linalg.svd(descriptors - mean, full_matrices=False)
+        num_sound = int((lengths > _MIN_LENGTH * lengths[0]).sum())
+        num = min(len(self.projection.weight), len(images) // 2, num_sound)
+        deviations = lengths[:num] / len(images) ** 0.5
+        self.projection.weight[:num] = directions[:num] / deviations[:, None]
+        self.projection.bias[:num] = -self.projection.weight[:num] @ mean
 
 
 def make_encoders(
