@@ -59,6 +59,7 @@ def machine_facts() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        "gpu": _gpu(),
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -81,6 +82,15 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _gpu() -> str:
+    """Return what CUDA calls the GPU; empty without one."""
+    if "torch" not in sys.modules:  # a measurement that did not use it had no GPU either
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def _command() -> str:

@@ -37,7 +37,8 @@ def _section(record: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|"
     for value in record["values"]:
         yield f"| {value['what']} | {_number(value['value'])} {value['unit']} |"
-    yield f"\n`{record['command']}` on {machine['cpu']}, {machine['cores']} cores, "
+    gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
+    yield f"\n`{record['command']}` on {machine['cpu']}, {machine['cores']} cores{gpu}, "
     yield f"Python {machine['python']}, {record['date']}, commit {record['commit']}.\n"
 
 

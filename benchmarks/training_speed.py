@@ -27,6 +27,7 @@ from geofix_train import batches, fit
 from geofix_train.batches import Batch, make_batch
 from geofix_train.checkpoint import save_checkpoint
 from geofix_train.config import DataConfig, FitConfig, ModelConfig, ObjectiveConfig, RunConfig
+from geofix_train.model import make_encoders
 from geofix_train.photo_table import PhotoTable
 from geofix_train.prototypes import PrototypeGrid, label_mix, label_places
 from geofix_train.town import make_town
@@ -55,7 +56,8 @@ class Training:
         torch.manual_seed(config.run.seed)
         self.data, self.config = data, config
         self.device = fit.best_device()
-        self.model = fit.Model(config, len(data.grid.cells)).to(self.device)
+        ground, aerial = make_encoders(config)
+        self.model = fit.Model(ground, aerial, len(data.grid.cells)).to(self.device)
         self.optimizers = fit.make_optimizers(self.model, config)
         fit.start_encoders(self.model, data, config)
         fit.start_prototypes(self.model, data)

@@ -78,7 +78,7 @@ def main(
             title="Synthetic town",
             attribution="geofix built-in town",
             license="Apache-2.0",
-            provenance={**codes.provenance, "kappa": codes.kappa},
+            provenance={**codes.provenance, **codes.mixing},
         )
     test = encoded.table.of_split("test")
     with _timed("evaluate", seconds):

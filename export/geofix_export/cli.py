@@ -76,6 +76,6 @@ def _pack(arguments: argparse.Namespace) -> None:
         attribution=arguments.attribution,
         license=arguments.license,
         pack_version=arguments.pack_version,
-        provenance={**codes.provenance, "kappa": codes.kappa},
+        provenance={**codes.provenance, **codes.mixing},
     )
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")

@@ -108,7 +108,8 @@ def test_what_is_said_of_a_region_stands_in_its_manifest(
     assert manifest.pack_version == 4
     with safe_open(made.codes, framework="numpy") as file:
         metadata = file.metadata()
-    wanted = {**json.loads(metadata["provenance"]), "kappa": json.loads(metadata["kappa"])}
+    mixing = {name: json.loads(metadata[name]) for name in ("kappa", "shrink_photos")}
+    wanted = {**json.loads(metadata["provenance"]), **mixing}
     assert manifest.provenance == wanted
 
 

@@ -19,7 +19,7 @@ from geofix_train.artifact import EncoderArtifact
 from geofix_train.checkpoint import CheckpointError, load_finished, save_checkpoint
 from geofix_train.config import FitConfig
 from geofix_train.fit import Model, embed
-from geofix_train.model import Encoder
+from geofix_train.model import Encoder, make_encoders
 from geofix_train.photo_table import read_photo_table
 from geofix_train.photos import read_photos
 
@@ -36,7 +36,8 @@ Change = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 def trained(finished_run: Path) -> Encoder:
     """Return the query encoder as training left it."""
     weights, cells = load_finished(finished_run)
-    model = Model(FitConfig.from_json((finished_run / "config.json").read_text()), len(cells))
+    config = FitConfig.from_json((finished_run / "config.json").read_text())
+    model = Model(*make_encoders(config), len(cells))
     model.load_state_dict(weights)
     return model.ground
 

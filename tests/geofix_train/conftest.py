@@ -11,7 +11,7 @@ from geofix_train.fit import fit
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.town import dataset, make_town
 from geofix_train.town.drives import Shot, plan_drives
-from geofix_train.town.raster import World
+from geofix_train.town.raster import Warp, World, streets_around
 from tests.geofix_train.tiny_data import tiny_config, write_data
 
 SIZE_KM, NUM_PHOTOS, SEED = 0.8, 60, 1
@@ -48,19 +48,31 @@ def town_table(town: Town) -> PhotoTable:
 @pytest.fixture(scope="session")
 def world() -> World:
     """Return the world that the town shows."""
-    return dataset._Job(SEED, SIZE_KM * 500).world()
+    (sector,) = dataset._sectors(SEED, SIZE_KM * 500 + dataset.MARGIN_M)
+    return dataset._world(sector)
 
 
 @pytest.fixture(scope="session")
-def shots(world: World) -> list[Shot]:
+def shots() -> list[Shot]:
     """Return the photos that the town holds, as they were planned."""
-    return plan_shots(world, num_photos=NUM_PHOTOS)
+    return plan_shots(num_photos=NUM_PHOTOS)
 
 
-def plan_shots(world: World, *, num_photos: int) -> list[Shot]:
-    """Return photos of drives through the town."""
-    size_m = SIZE_KM * 1000
-    return plan_drives(world.streets, world.warp, size_m=size_m, num_photos=num_photos, seed=SEED)
+def plan_shots(
+    *,
+    num_photos: int,
+    size_m: float = SIZE_KM * 1000,
+    seed: int = SEED,
+    photographed: float = 1.0,
+) -> list[Shot]:
+    """Return photos of drives through a town."""
+    reach = size_m / 2 + dataset.MARGIN_M
+    warp = Warp.from_seed(seed)
+    streets = streets_around(seed, warp, x0=-reach, y0=-reach, x1=reach, y1=reach)
+    return plan_drives(
+        streets, warp, size_m=size_m, num_photos=num_photos, seed=seed,
+        photographed=photographed,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -109,12 +109,14 @@ def test_town_draws_what_was_asked_for_and_tells_the_splits(
 
     monkeypatch.setattr(geofix_train.town, "make_town", make_town)
     out = tmp_path / "town"
-    outcome = run("town", out, "--size-km", "0.9", "--photos", "77", "--seed", "5")
+    outcome = run(
+        "town", out, "--size-km", "0.9", "--photos", "77", "--seed", "5", "--photographed", "0.5"
+    )
     assert outcome == (0, f"{out}: 40 photos (32 train, 4 val, 4 test)\n", "")
     run("town", out)
     assert drawn == [
-        (out, {"size_km": 0.9, "num_photos": 77, "seed": 5}),
-        (out, {"size_km": 1.5, "num_photos": 4000, "seed": 1}),
+        (out, {"size_km": 0.9, "num_photos": 77, "seed": 5, "photographed": 0.5}),
+        (out, {"size_km": 1.5, "num_photos": 4000, "seed": 1, "photographed": 1.0}),
     ]
 
 
@@ -236,6 +238,36 @@ def test_codes_take_level_and_kappa(run: Run, fitted: Path, tmp_path: Path) -> N
     assert set(s2.level_of(codes.cells).tolist()) == {17}
 
 
+def test_codes_are_mixed_again_without_encoding(
+    run: Run, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("codes", fitted, "-o", tmp_path / "mine")
+    first = read_cell_codes(tmp_path / "mine" / "codes.safetensors")
+    run("codes", fitted, "-o", tmp_path / "whole", "--kappa", "0.3", "--shrink", "4")
+    monkeypatch.setattr(
+        "geofix_train.codes.encode_run", lambda *given, **more: pytest.fail("encoded")
+    )
+    again = ("codes", fitted, "-o", tmp_path / "mine", "--remix")
+    outcome = run(*again, "--kappa", "0.3", "--shrink", "4")
+    said = f"{tmp_path / 'mine'}: {len(first.cells)} cells, kappa 0.3 x n / (n + 4) for n photos\n"
+    assert outcome == (0, said, "")
+    mixed, whole = (
+        read_cell_codes(tmp_path / name / "codes.safetensors") for name in ("mine", "whole")
+    )
+    np.testing.assert_array_equal(mixed.cell_codes, whole.cell_codes)
+    assert mixed.mixing == {"kappa": 0.3, "shrink_photos": 4.0}
+    run(*again)  # what validation chooses, as at first
+    back = read_cell_codes(tmp_path / "mine" / "codes.safetensors")
+    assert back.mixing == first.mixing
+    np.testing.assert_array_equal(back.cell_codes, first.cell_codes)
+
+
+def test_there_must_be_codes_to_mix_again(run: Run, fitted: Path, tmp_path: Path) -> None:
+    said = failure(run("codes", fitted, "-o", tmp_path, "--remix"))
+    assert said.startswith(f"{tmp_path / 'codes.safetensors'}: unreadable")
+    assert failure(run("codes", fitted, "--shrink", "-1")).endswith("want 0 photos or more")
+
+
 def test_codes_of_a_folder_that_holds_no_run_are_an_error(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path / "config.json") in failure(run("codes", tmp_path))
 
@@ -338,7 +370,8 @@ def test_a_report_is_made_again_from_saved_predictions_alone(
     first = run("evaluate", fitted, *looks, "--pack", pack_path, "--json", "-o", tmp_path / "a")
     kept = (fitted / "predictions-test.parquet").rename(tmp_path / "kept.parquet")
     again = run("evaluate", "--predictions", kept, "-o", tmp_path / "b", "--json")
-    assert again == (0, first.out, "")
+    left_out = "prototypes.png and scores.png, the maps of all cells, which need the run folder"
+    assert again == (0, first.out, f"geofix-train: left out: {left_out}\n")
     assert list(json.loads(again.out)["slices"]["look"]) == ["original", "gray", "jpeg"]
     assert not (tmp_path / "b" / "scores.png").exists()
     assert (tmp_path / "b" / "recall.png").exists()
@@ -351,7 +384,8 @@ def test_evaluate_names_a_file_that_holds_no_predictions(run: Run, tmp_path: Pat
 
 
 def test_evaluate_names_a_split_without_photos(run: Run, fitted: Path) -> None:
-    assert failure(run("evaluate", fitted, "--split", "none")) == "no photo has split 'none'"
+    said = failure(run("evaluate", fitted, "--split", "none"))
+    assert said.endswith("no photo has split 'none'; photos by split: 4 test, 32 train, 4 val")
 
 
 def test_evaluate_names_a_pack_that_is_not_there(run: Run, fitted: Path) -> None:
@@ -373,6 +407,10 @@ def test_evaluate_names_a_pack_that_is_not_there(run: Run, fitted: Path) -> None
         ["codes", "--encoder", "model.onnx"],
         ["codes", "--encoder", "model.onnx", "--photos", "photos.csv"],
         ["codes", "run", "--level", "sixteen"],
+        ["codes", "run", "--shrink", "some"],
+        ["codes", "run", "--remix", "--level", "17"],
+        ["codes", "--encoder", "m.onnx", "--photos", "p.csv", "-o", "out", "--remix"],
+        ["codes", "--encoder", "m.onnx", "--photos", "p.csv", "-o", "out", "--shrink", "3"],
         ["evaluate"],
         ["evaluate", "run", "--recall"],
         ["evaluate", "run", "--degrade", "sepia"],

@@ -61,6 +61,18 @@ def test_import_takes_names_of_columns(run: Run, tmp_path: Path) -> None:
     assert read_photo_table(tmp_path / "photos.csv")[0].lat.tolist() == [47.5]
 
 
+def test_import_names_the_columns_that_nothing_uses(run: Run, tmp_path: Path) -> None:
+    write_photos(tmp_path, ["a.png", "b.png"])
+    head = "path,lat,lon,altitude,slice_weather,rig,note"
+    rows = [f"{name}.png,47.5,8.5,400,rain,{name},x" for name in "ab"]
+    (tmp_path / "mine.csv").write_text("\n".join([head, *rows]) + "\n")
+    out = tmp_path / "photos.csv"
+    outcome = run("import", tmp_path / "mine.csv", "-o", out)
+    kept = "kept without a use: altitude, rig, note; a column named slice_NAME has figures of its"
+    assert outcome == (0, f"{out}: 2 photos\n{kept} own in evaluations\n", "")
+    assert "altitude" in read_photo_table(out)[0].columns
+
+
 @pytest.mark.parametrize(
     ("words", "status", "wanted"),
     [

@@ -13,11 +13,13 @@ import geofix_index.cells as s2
 import geofix_train.codes
 from geofix_train import codes
 from geofix_train.aerial import Mosaic
-from geofix_train.cell_codes import choose_kappa, upsample
+from geofix_train.cell_codes import upsample
 from geofix_train.checkpoint import CheckpointError, load_finished
-from geofix_train.codes import EncodedRun, count_photos, encode_run, make_codes, slices
+from geofix_train.codes import EncodedRun, areas, count_photos, encode_run, make_codes, slices
 from geofix_train.config import FitConfig
 from geofix_train.fit import Model, embed, fit
+from geofix_train.mixing import choose_mixing
+from geofix_train.model import make_encoders
 from geofix_train.photo_table import PhotoTable
 from geofix_train.prototypes import label_mix
 from geofix_train.training_data import load_imagery
@@ -99,7 +101,8 @@ def test_an_aerial_part_is_the_mean_over_dates_moves_and_turns(
 
 def load_model(run: Path) -> Model:
     weights, cells = load_finished(run)
-    model = Model(FitConfig.from_json((run / "config.json").read_text()), len(cells))
+    config = FitConfig.from_json((run / "config.json").read_text())
+    model = Model(*make_encoders(config), len(cells))
     model.load_state_dict(weights)
     return model
 
@@ -162,10 +165,37 @@ def test_kappa_is_chosen_by_validation_photos(
     encoded: EncodedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_codes(encoded)
-    parts = made.prototypes, made.aerial, made.cells
-    assert made.kappa == choose_kappa(*parts, encoded.queries("val"))
-    monkeypatch.setattr(geofix_train.codes, "choose_kappa", lambda *given: len(given[3].latlon) / 8)
+    assert made.kappa == choose_mixing(made, encoded.queries("val")).kappa
+    monkeypatch.setattr(
+        geofix_train.codes,
+        "choose_mixing",
+        lambda codes, queries, **given: codes.with_kappa(len(queries.latlon) / 8),
+    )
     assert make_codes(encoded).kappa == (encoded.table.split == "val").sum() / 8
+
+
+def test_photos_behind_a_prototype_are_those_that_made_it(encoded: EncodedRun) -> None:
+    made = make_codes(encoded, kappa=1.0, shrink_photos=2.0)
+    assert made.shrink_photos == 2.0
+    rows, shares = label_mix(encoded.grid, encoded.table, encoded.config.objective.labels)
+    photos = dict.fromkeys(range(len(encoded.grid.cells)), 0.0)
+    for photo in np.flatnonzero(encoded.table.split == "train"):
+        for row, share in zip(rows[photo].tolist(), shares[photo].tolist(), strict=True):
+            photos[row] += share
+    centres = s2.latlon_from_cell(encoded.cells)
+    near, weights = s2.bilinear_cells(*centres.T, level=15)
+    row_of = {cell: row for row, cell in enumerate(encoded.grid.cells.tolist())}
+    for number, cell in enumerate(encoded.cells.tolist()):
+        mixed = [
+            (row_of[c], w)
+            for c, w in zip(near[number].tolist(), weights[number].tolist(), strict=True)
+            if c in row_of
+        ]
+        whole = sum(w for _, w in mixed)
+        has_own = int(s2.parent(np.uint64(cell), level=15)) in row_of
+        wanted = sum(w / whole * photos[row] for row, w in mixed) if has_own else 0.0
+        assert made.prototype_photos[number] == pytest.approx(wanted, rel=1e-4)
+    assert not made.prototypes[made.prototype_photos == 0].any()
 
 
 def test_kappa_is_1_where_nothing_can_be_chosen(encoded: EncodedRun) -> None:
@@ -218,6 +248,21 @@ def test_a_photo_is_seen_where_a_training_photo_is_near(
     xy: list[tuple[float, float]], split: list[str], wanted: str
 ) -> None:
     assert slices(table_of(xy, split)).tolist() == wanted.split()
+
+
+def test_areas_tell_streets_without_photos_from_districts_without() -> None:
+    level_15_m = 281.0
+    xy = [(0, 0), (0, 20), (0, 150), (0, 3 * level_15_m), (0, 10 * level_15_m)]
+    table = table_of([*xy, (0, 10 * level_15_m)], ["train", "test", "test", "test", "test", "val"])
+    found = areas(table, level=15)
+    assert found.tolist() == ["seen", "seen", "unseen", "held-out", "held-out", "held-out"]
+    own = [
+        int(s2.cell_from_latlon(lat, lon, level=15))
+        for lat, lon in zip(table.lat, table.lon, strict=True)
+    ]
+    touching = {own[0], *s2.neighbours([own[0]]).ravel().tolist()}
+    assert [cell in touching for cell in own] == [True, True, True, False, False, False]
+    assert areas(table, level=5).tolist()[3:] == ["unseen"] * 3
 
 
 def test_slices_of_many_photos_are_those_of_few() -> None:

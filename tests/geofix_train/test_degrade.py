@@ -53,6 +53,16 @@ def test_low_resolution_averages_pixels_of_two_by_two() -> None:
     assert (degrade(board, "lowres") == 100).all()
 
 
+def test_a_blurred_dot_has_the_stated_width() -> None:
+    dot = np.zeros((1, 81, 160, 3), np.uint8)
+    dot[0, 35:46, 75:86] = 255
+    blurred = degrade(dot, "blur")[0, :, :, 0].astype(float)
+    columns = np.arange(160) - 80
+    variance = (blurred.sum(axis=0) * columns**2).sum() / blurred.sum()
+    box = (11**2 - 1) / 12  # of the dot itself
+    assert np.sqrt(variance - box) == pytest.approx(160 / 80, rel=0.1)
+
+
 def test_an_unknown_look_is_an_error() -> None:
-    with pytest.raises(ValueError, match="look is 'sepia', want one of gray, lowres, jpeg"):
+    with pytest.raises(ValueError, match="look is 'sepia', want one of gray, lowres, jpeg, blur"):
         degrade(photos(), "sepia")

@@ -14,12 +14,14 @@ import geofix_index.cells as s2
 from geofix import RegionPack
 from geofix.geo import LatLon, distance_m
 from geofix_train.cell_codes import CellCodes, write_cell_codes
-from geofix_train.codes import EncodedRun, encode_run, make_codes
+from geofix_train.codes import EncodedRun, areas, encode_run, make_codes
 from geofix_train.config import FitConfig
+from geofix_train.degrade import LOOKS
 from geofix_train.evaluate import METHODS, Database, evaluate_run, predict, predict_on_device
 from geofix_train.photo_table import PhotoTable
 from geofix_train.predictions import NUM_BEST, ORIGINAL, errors_m, read_predictions
 from geofix_train.prototypes import PrototypeGrid
+from geofix_train.report import report
 from tests.geofix_train.tiny_data import LAT, LON
 from tests.tiny_pack import TinyRegion
 
@@ -37,7 +39,8 @@ def codes() -> CellCodes:
     cells = np.sort(s2.descendants([int(s2.cell_from_latlon(LAT, LON, level=15))], level=16))
     prototypes, aerial = EYE.copy(), EYE.copy()
     prototypes[2:], aerial[:2] = 0.0, 0.0
-    return CellCodes(cells, prototypes, aerial, np.ones(4, np.int64), kappa=2.0)
+    num = np.ones(4, np.int64)
+    return CellCodes(cells, prototypes, aerial, num, num.astype(np.float32), kappa=2.0)
 
 
 def encoded_by_hand(codes: CellCodes, config: FitConfig, tests: npt.ArrayLike) -> EncodedRun:
@@ -233,8 +236,36 @@ def test_degraded_photos_are_localized_beside_the_originals(town_run: Path, tmp_
     assert np.abs(scores[0] - scores[1]).max() > 1e-3
 
 
+def test_a_town_is_reported_by_every_slice(town_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(town_run, run)
+    predictions = evaluate_run(run, looks=LOOKS).predictions
+    slices = report(predictions, num_resamples=20)["slices"]
+    wanted = ("place", "area", "camera", "season", "year", "heading", "hfov", "look")
+    assert set(wanted) <= set(slices)
+    for name in wanted:
+        for figures in slices[name].values():
+            assert 0 <= figures["recall_at_m"]["hybrid"]["100"] <= 1
+    assert list(slices["look"]) == [ORIGINAL, *LOOKS]
+    assert set(slices["season"]) <= {"winter", "spring", "summer", "autumn"}
+
+
+def test_a_table_says_itself_which_areas_it_held_out(encoded: EncodedRun) -> None:
+    is_test = encoded.table.split == "test"
+    columns = {n: c for n, c in encoded.table.columns.items() if n != "slice_area"}
+    without = replace(encoded.table, columns=columns)
+    own = {**columns, "slice_area": np.array(["held-out"] * len(without))}
+    codes = make_codes(encoded, kappa=1.0)
+    said, computed = (
+        predict(replace(encoded, table=table), codes).slices["area"]
+        for table in (replace(without, columns=own), without)
+    )
+    assert said.tolist() == ["held-out"] * int(is_test.sum())
+    np.testing.assert_array_equal(computed, areas(without, level=15)[is_test])
+
+
 def test_an_unknown_look_is_an_error_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="look is 'sepia', want one of gray, lowres, jpeg"):
+    with pytest.raises(ValueError, match="look is 'sepia', want one of gray, lowres, jpeg, blur"):
         evaluate_run(tmp_path / "none", looks=["sepia"])
 
 

@@ -28,6 +28,7 @@ from geofix_train.fit import (
     start_prototypes,
     take_step,
 )
+from geofix_train.model import make_encoders
 from geofix_train.training_data import TrainingData, load_training_data
 from tests.geofix_train.tiny_data import tiny_config
 
@@ -58,7 +59,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def started(data: TrainingData, config: FitConfig, device: str = "cpu") -> tuple[Model, Any]:
     """Return a model that has started, and its optimizers."""
     torch.manual_seed(config.run.seed)
-    model = Model(config, len(data.grid.cells)).to(device)
+    model = Model(*make_encoders(config), len(data.grid.cells)).to(device)
     optimizers = make_optimizers(model, config)
     start_encoders(model, data, config)
     start_prototypes(model, data)
@@ -163,7 +164,7 @@ def test_a_stopped_gpu_run_goes_on_like_an_unbroken_one(
 def _check_state(config: FitConfig, run: Path) -> None:
     """Check that the optimizers go on where they stopped, on the GPU."""
     data = load_training_data(config)
-    model = Model(config, len(data.grid.cells)).to("cuda")
+    model = Model(*make_encoders(config), len(data.grid.cells)).to("cuda")
     optimizers = make_optimizers(model, config)
     assert load_checkpoint(run, model, optimizers) == 5
     states = [state for optimizer in optimizers for state in optimizer.state.values()]

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from geofix_train.config import ModelConfig
-from geofix_train.model import SINKHORN_ITERATIONS, Encoder, Salad, sinkhorn
+from geofix_train.model import Encoder
 
 SMALL = ModelConfig(width=8, num_clusters=4, cluster_dim=4, dim=16)
 
@@ -24,49 +24,6 @@ def images(num: int, *, height: int = 48, width: int = 64, seed: int = 0) -> Ten
 
 def norms(vectors: Tensor) -> Tensor:
     return torch.sqrt((vectors * vectors).sum(dim=1))
-
-
-@pytest.mark.parametrize(("num_clusters", "num_tokens"), [(4, 30), (8, 8), (16, 4)])
-def test_each_token_goes_somewhere_whole(num_clusters: int, num_tokens: int) -> None:
-    scores = 3 * torch.randn(5, num_clusters, num_tokens, generator=torch.manual_seed(0))
-    plan = sinkhorn(scores, torch.tensor(1.0), iterations=SINKHORN_ITERATIONS)
-    assert plan.shape == (5, num_clusters + 1, num_tokens)
-    assert (plan >= 0).all()
-    torch.testing.assert_close(plan.sum(dim=1), torch.ones(5, num_tokens))
-
-
-def test_after_many_iterations_each_cluster_takes_one_token_and_the_dustbin_the_rest() -> None:
-    scores = torch.randn(2, 4, 30, generator=torch.manual_seed(0))
-    plan = sinkhorn(scores, torch.tensor(1.0), iterations=200)
-    wanted = torch.tensor([1.0, 1.0, 1.0, 1.0, 26.0]).expand(2, 5)
-    torch.testing.assert_close(plan.sum(dim=2), wanted, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("spread", [1.0, 1e3])
-def test_gradients_of_the_transport_are_finite(spread: float) -> None:
-    scores = (spread * torch.randn(2, 4, 30, generator=torch.manual_seed(0))).requires_grad_()
-    dustbin = torch.tensor(1.0, requires_grad=True)
-    plan = sinkhorn(scores, dustbin, iterations=SINKHORN_ITERATIONS)
-    (plan[:, :-1] ** 2).sum().backward()  # type: ignore[no-untyped-call]
-    assert scores.grad is not None
-    assert dustbin.grad is not None
-    assert torch.isfinite(scores.grad).all()
-    assert torch.isfinite(dustbin.grad)
-
-
-def test_salad_descriptors_have_unit_length_and_the_stated_size() -> None:
-    salad = Salad(12, num_clusters=4, cluster_dim=6, global_dim=10)
-    tokens = torch.randn(3, 12, 5, 7, generator=torch.manual_seed(0))
-    descriptors = salad(tokens)
-    assert descriptors.shape == (3, salad.dim) == (3, 4 * 6 + 10)
-    torch.testing.assert_close(norms(descriptors), torch.ones(3))
-
-
-def test_salad_does_not_care_where_a_token_lies() -> None:
-    salad = Salad(12, num_clusters=4, cluster_dim=6, global_dim=10)
-    tokens = torch.randn(2, 12, 5, 7, generator=torch.manual_seed(0))
-    shuffled = tokens.flatten(2)[:, :, torch.randperm(35)].reshape(2, 12, 5, 7)
-    torch.testing.assert_close(salad(shuffled), salad(tokens))
 
 
 @pytest.mark.parametrize("is_training", [True, False])

@@ -12,14 +12,7 @@ import pytest
 from geofix_train.report import DISTANCES_M, report
 from geofix_train.report_text import markdown, table_text, write_report
 from tests.geofix_train.hand_made import PLACES, answers_off, predictions_of, six_photos
-
-
-def rows_of(text: str, heading: str) -> list[list[str]]:
-    """Return the cells of the table below a heading, without its rule."""
-    _, _, rest = text.partition(f"## {heading}")
-    lines = [line for line in rest.split("\n## ")[0].splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [cells[0], *cells[2:]]
+from tests.geofix_train.tables import rows_of
 
 
 def test_the_table_shows_the_figures_in_columns() -> None:
@@ -66,6 +59,46 @@ def test_markdown_has_a_table_for_each_slice_that_parts_the_photos() -> None:
     assert unseen[3].startswith("0.0 ")
     assert "By heading" not in text
     assert "All photos have: heading known.\n" in text
+
+
+def test_slices_are_measured_by_what_hybrid_finds_of_seen_photos() -> None:
+    answers = {"hybrid": answers_off([60.0, 60.0, 60.0, 300.0, 60.0, 300.0])}
+    weather = ["rain", "sun", "sun", "sun", "fog", "fog"]
+    predictions = predictions_of(
+        answers, slices={"place": ["seen"] * 4 + ["unseen"] * 2, "weather": weather}
+    )
+    text = markdown(report(predictions), pictures={})
+    head, seen, unseen = rows_of(text, "By place")
+    assert head[-1] == "`hybrid`, of seen"
+    assert (seen[-1], unseen[-1]) == ("1.00", "0.67")  # 3 of 4, 1 of 2
+    _, fog, rain, sun = rows_of(text, "By weather")
+    assert (fog[-1], rain[-1], sun[-1]) == ("0.67", "1.33", "0.89")
+
+
+@pytest.mark.parametrize("found_m", [[900.0, 900.0, 60.0], [60.0, 900.0]])
+def test_without_seen_photos_that_are_found_nothing_is_measured_by_them(
+    found_m: list[float],
+) -> None:
+    place = ["seen", "seen", "unseen"] if len(found_m) == 3 else ["unseen", "held-out"]
+    predictions = predictions_of({"hybrid": answers_off(found_m)}, slices={"place": place})
+    head, *_ = rows_of(markdown(report(predictions), pictures={}), "By place")
+    assert head == ["place", "photos", "sequences", "`hybrid`"]
+
+
+def test_what_a_slice_does_not_tell_is_said_below_it() -> None:
+    slices = {"heading": ["known"] * 3 + ["unknown"] * 3, "area": list(PLACES)}
+    text = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
+    assert "No method is told the heading of the photo" in text
+    assert "held-out: there are none" in text
+    assert "No method here is told the field of view" not in text
+    slices["area"] = ["driven street"] * 3 + ["district without photos"] * 3
+    own = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
+    assert "By area" in own
+    assert "held-out" not in own
+
+
+def slices_of(slices: dict[str, list[str]]) -> dict[str, np.ndarray]:
+    return {name: np.array(values) for name, values in slices.items()}
 
 
 def test_a_bar_in_a_value_does_not_end_its_column() -> None:

@@ -14,7 +14,7 @@ from geofix_train.codes import slices
 from geofix_train.config import DataConfig, RunConfig
 from geofix_train.photo_table import NUMBERS, TEXTS, PhotoTable
 from geofix_train.town import TOWN_VERSION, dataset, make_town
-from geofix_train.town.drives import Shot, plan_drives
+from geofix_train.town.drives import Shot
 from geofix_train.town.plan import ASPHALT, DISTRICT_M, MARKING, SIDEWALK
 from geofix_train.town.raster import Warp, World
 from tests.geofix_train.conftest import MIDDLE_SQUARES, NUM_PHOTOS, SEED, SIZE_KM, Town, plan_shots
@@ -25,20 +25,20 @@ SIZE_M = SIZE_KM * 1000
 
 
 @pytest.fixture(scope="module")
-def many_shots(world: World) -> list[Shot]:
+def many_shots() -> list[Shot]:
     """Return as many photos as tell where drives go."""
-    return plan_shots(world, num_photos=3000)
+    return plan_shots(num_photos=3000)
 
 
 def test_two_processes_write_what_one_draws_byte_for_byte(
-    town: Town, world: World, shots: list[Shot], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    town: Town, shots: list[Shot], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(dataset, "_worker_world", world)
+    (sector,) = dataset._sectors(SEED, SIZE_M / 2 + dataset.MARGIN_M)
     (tmp_path / "photos").mkdir()
-    dataset._write_photos(tmp_path, list(enumerate(shots)))
+    dataset._write_photos(tmp_path, sector, list(enumerate(shots)))
     for date in dataset.AERIAL_DATES:
         (tmp_path / "aerial" / date).mkdir(parents=True)
-        dataset._write_tile(tmp_path, date, *MIDDLE_SQUARES[0])
+        dataset._write_tile(tmp_path, sector, date, *MIDDLE_SQUARES[0])
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == NUM_PHOTOS + len(dataset.AERIAL_DATES)
     for file in files:
@@ -52,6 +52,7 @@ def test_the_folder_says_how_to_make_it_again(town: Town) -> None:
         "seed": SEED,
         "size_km": SIZE_KM,
         "num_photos": NUM_PHOTOS,
+        "photographed": 1.0,
     }
     with Image.open(town.folder / "contact_sheet.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 30
@@ -59,17 +60,18 @@ def test_the_folder_says_how_to_make_it_again(town: Town) -> None:
 
 def test_the_returned_table_is_the_written_one(town: Town, town_table: PhotoTable) -> None:
     assert len(town_table) == NUM_PHOTOS
-    assert set(town_table.columns) == {*NUMBERS, *TEXTS, "season", "light"}
+    assert set(town_table.columns) == {*NUMBERS, *TEXTS, "season", "light", "slice_area"}
     for name, column in town.table.columns.items():
         np.testing.assert_array_equal(town_table.columns[name], column)
 
 
 def test_photos_are_there_and_differ(town_table: PhotoTable) -> None:
     paths = [town_table.photo_path(row) for row in range(len(town_table))]
-    photos = np.stack([np.asarray(Image.open(path)) for path in paths])
-    assert photos.shape == (NUM_PHOTOS, 96, 128, 3)
+    photos = [np.asarray(Image.open(path)) for path in paths]
     assert len({photo.tobytes() for photo in photos}) == NUM_PHOTOS
-    assert photos.std(axis=(1, 2, 3)).min() > 10
+    assert min(photo.std() for photo in photos) > 10
+    for photo, camera in zip(photos, town_table.columns["camera"].tolist(), strict=True):
+        assert photo.shape == ((128, 96, 3) if camera == "phone" else (96, 128, 3))
 
 
 def test_each_photo_has_its_row_in_the_table(shots: list[Shot], town_table: PhotoTable) -> None:
@@ -87,7 +89,9 @@ def test_angles_and_heights_of_cameras_are_plausible(many_shots: list[Shot]) -> 
     assert heading.min() >= 0
     assert heading.max() < 360
     assert (np.histogram(heading, bins=8, range=(0, 360))[0] > 0).all()
-    for camera, height_m, low, high in (("car", 2.5, 76, 92), ("pedestrian", 1.7, 60, 74)):
+    for camera, height_m, low, high in (
+        ("car", 2.5, 76, 92), ("pedestrian", 1.7, 60, 74), ("phone", 1.6, 48, 56)
+    ):  # fmt: skip
         own = [shot for shot in many_shots if shot.camera == camera]
         assert {shot.height_m for shot in own} == {height_m}
         assert all(low <= shot.hfov_deg <= high for shot in own)
@@ -153,17 +157,17 @@ def test_test_photos_stand_near_training_photos_and_far_from_all(many_shots: lis
 
 def test_a_district_is_kept_for_test_photos(world: World, many_shots: list[Shot]) -> None:
     train, test = (
-        {district_of(world, shot) for shot in many_shots if shot.split == split} - {None}
+        {district_of(world.warp, shot) for shot in many_shots if shot.split == split} - {None}
         for split in ("train", "test")
     )
     assert test - train
     assert test & train
 
 
-def district_of(world: World, shot: Shot) -> tuple[int, int] | None:
+def district_of(warp: Warp, shot: Shot) -> tuple[int, int] | None:
     """Return the district that a photo was taken in; None on the avenues between districts."""
     verge_m = 12.0
-    uv = np.array(world.warp.uv(np.array(shot.x), np.array(shot.y)))
+    uv = np.array(warp.uv(np.array(shot.x), np.array(shot.y)))
     rest = uv % DISTRICT_M
     if (rest < verge_m).any() or (rest > DISTRICT_M - verge_m).any():
         return None
@@ -203,6 +207,8 @@ def test_tiles_adjoin_and_cover_the_town() -> None:
         ({"size_km": float("nan")}, "--size-km is nan, want 0.8 to 20"),
         ({"num_photos": 49}, "--photos is 49, want at least 50"),
         ({"seed": -1}, "--seed is -1, want 0 or more"),
+        ({"photographed": 0.05}, r"--photographed is 0\.05, want 0\.1 to 1"),
+        ({"photographed": 1.5}, r"--photographed is 1\.5, want 0\.1 to 1"),
     ],
 )
 def test_a_wrong_number_is_named_and_nothing_is_written(
@@ -221,15 +227,42 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_town_without_streets_to_keep_back_says_that_it_is_too_small(world: World) -> None:
+def test_a_town_without_streets_to_keep_back_says_that_it_is_too_small() -> None:
     with pytest.raises(ValueError, match=r"a town of 0\.1 km has no street that is '[a-z ]+'"):
-        plan_drives(world.streets, world.warp, size_m=100.0, num_photos=50, seed=SEED)
+        plan_shots(num_photos=50, size_m=100.0)
 
 
 @pytest.mark.parametrize("seed", [6, 11, 12, 15])  # for these chance gives no street to "val only"
 def test_the_smallest_town_has_streets_of_every_kind(seed: int) -> None:
-    world = dataset._Job(seed, SIZE_KM * 500).world()
-    planned = plan_drives(
-        world.streets, world.warp, size_m=SIZE_KM * 1000, num_photos=50, seed=seed
-    )
+    planned = plan_shots(num_photos=50, seed=seed)
     assert {shot.split for shot in planned} == {"train", "val", "test"}
+
+
+def test_a_large_town_has_photos_in_some_districts_and_only_tests_in_some_others() -> None:
+    planned = plan_shots(num_photos=4000, size_m=3200.0, photographed=0.4)
+    warp = Warp.from_seed(SEED)
+    districts: dict[str, set[tuple[int, int]]] = {}
+    for shot in planned:
+        place = district_of(warp, shot)
+        if place:
+            districts.setdefault(shot.split, set()).add(place)
+    only_test = districts["test"] - districts["train"]
+    assert 0.2 < len(districts["train"]) / (3200 / DISTRICT_M) ** 2 < 0.5
+    assert len(only_test) >= 4
+    assert all(
+        shot.area == "district without photos"
+        for shot in planned
+        if shot.split == "test" and district_of(warp, shot) in only_test
+    )
+    driven = {shot.area for shot in planned if shot.split == "train"}
+    assert driven == {"driven street"}
+
+
+def test_views_do_not_depend_on_which_part_of_the_town_was_painted(shots: list[Shot]) -> None:
+    whole, *_ = dataset._sectors(SEED, SIZE_M / 2 + dataset.MARGIN_M)
+    shot = shots[0]
+    part = dataset._Sector(SEED, shot.x - 5, shot.y - 5, shot.x + 5, shot.y + 5)
+    views = [
+        dataset._photo(dataset._world(sector), shot, size=(128, 96)) for sector in (whole, part)
+    ]
+    np.testing.assert_array_equal(views[0], views[1])

@@ -43,11 +43,14 @@ class Bootstrap:
         NaN where there is one group: nothing tells how much groups differ. Where all photos hit, or
         none does, low and high are the same.
         """
-        by_group = np.zeros((self.num_groups, hits.shape[1]))
-        np.add.at(by_group, self.group, hits)
-        sizes = np.bincount(self.group, minlength=self.num_groups)
-        shares = [(drawn @ by_group) / (drawn @ sizes)[:, None] for drawn in self._draws()]
-        return self._interval(np.concatenate(shares))
+        return self._of_means(hits.astype(np.float64))
+
+    def of_differences(self, hits: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> Floats:
+        """Return low and high of how much more photos hit than `others`, both (Q, F), as (F, 2).
+
+        Paired: both shares are taken over the same drawn photos. NaN as in `of_shares`.
+        """
+        return self._of_means(hits.astype(np.float64) - others)
 
     def of_median(self, values: npt.ArrayLike) -> Floats:
         """Return low and high of the median of values (Q,), as (2,); NaN as in `of_shares`."""
@@ -56,6 +59,14 @@ class Bootstrap:
         ordered, group = values[order], self.group[order]
         medians = [_weighted_median(ordered, drawn[:, group]) for drawn in self._draws()]
         return self._interval(np.concatenate(medians))
+
+    def _of_means(self, values: Floats) -> Floats:
+        """Return low and high of the mean over photos, (F, 2), for F columns (Q, F)."""
+        by_group = np.zeros((self.num_groups, values.shape[1]))
+        np.add.at(by_group, self.group, values)
+        sizes = np.bincount(self.group, minlength=self.num_groups)
+        means = [(drawn @ by_group) / (drawn @ sizes)[:, None] for drawn in self._draws()]
+        return self._interval(np.concatenate(means))
 
     def _draws(self) -> Iterator[Floats]:
         """Yield how often each group was drawn, (draws, num_groups), in parts."""

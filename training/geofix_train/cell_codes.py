@@ -1,6 +1,7 @@
 """Cell codes: aerial embedding + kappa x upsampled prototype, and the file that holds them.
 
-The parts are stored beside the sum, so that codes can be mixed again without encoding again.
+The parts are stored beside the sum, with how many photos stand behind each prototype, so that codes
+can be mixed again without encoding again (see mixing.py).
 """
 
 import json
@@ -15,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from geofix_index import cells as s2
-from geofix_index.sphere import great_circle_m
 from geofix_train.prototypes import PrototypeGrid
+from geofix_train.whole_file import whole_file
 
-KAPPA_STEPS = 2.0 ** np.arange(-4, 4.5, 0.5)  # tried around the Fisher estimate
-FORMAT = 1
+CODES_FORMAT = 2  # 1 had no prototype_photos
+QUERIES_FORMAT = 1
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,17 +37,34 @@ class CellCodes:
     prototypes: Floats  # (N, D)
     aerial: Floats  # (N, D)
     num_photos: npt.NDArray[np.int64]  # (N,) training photos in the cell
+    prototype_photos: Floats  # (N,) training photos behind the prototype: it is a mix of several
     kappa: float
+    shrink_photos: float = 0.0  # a prototype that so many photos stand behind counts half; 0: all
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cell_codes(self) -> Floats:
         """The sum, (N, D)."""
-        return mix(self.prototypes, self.aerial, kappa=self.kappa)
+        trust = shrinkage(self.prototype_photos, self.shrink_photos)
+        return mix(trust[:, None] * self.prototypes, self.aerial, kappa=self.kappa)
 
-    def with_kappa(self, kappa: float) -> "CellCodes":
-        """Return the same parts, mixed otherwise."""
-        return replace(self, kappa=kappa)
+    @property
+    def mixing(self) -> dict[str, float]:
+        """How the parts are mixed, as packs keep it."""
+        return {"kappa": self.kappa, "shrink_photos": self.shrink_photos}
+
+    def with_kappa(self, kappa: float, *, shrink_photos: float | None = None) -> "CellCodes":
+        """Return the same parts, mixed otherwise; `shrink_photos` stays where it is not given.
+
+        Raises:
+            ValueError: a number below 0, or none.
+        """
+        shrink_photos = self.shrink_photos if shrink_photos is None else shrink_photos
+        if not kappa >= 0:
+            raise ValueError(f"kappa is {kappa}, want 0 or more")
+        if not 0 <= shrink_photos < np.inf:
+            raise ValueError(f"the shrinkage is {shrink_photos}, want 0 photos or more")
+        return replace(self, kappa=kappa, shrink_photos=shrink_photos)
 
 
 @dataclass(frozen=True)
@@ -65,69 +83,47 @@ def mix(prototypes: Floats, aerial: Floats, *, kappa: float) -> Floats:
     return np.asarray(aerial + np.float32(kappa) * prototypes)
 
 
+def shrinkage(prototype_photos: Floats, shrink_photos: float) -> Floats:
+    """Return what kappa is multiplied by in each cell, (N,): n / (n + n0), or 1 where n0 is 0.
+
+    A mean of n noisy embeddings varies by their own variance over n; n / (n + n0) is the weight
+    that such a mean deserves beside a second estimate (shrinkage, as of Stein and of credibility).
+
+    Args:
+        prototype_photos: n, (N,).
+        shrink_photos: n0.
+    """
+    if shrink_photos == 0:
+        return np.ones_like(prototype_photos)
+    return np.asarray(prototype_photos / (prototype_photos + shrink_photos), np.float32)
+
+
 def upsample(grid: PrototypeGrid, prototypes: Floats, cells: npt.NDArray[np.uint64]) -> Floats:
     """Return a prototype of unit length for each cell of a finer level, (N, D).
 
     Bilinear at the cell's centre; a cell whose own parent has no prototype gets zeros.
     """
-    centre = s2.latlon_from_cell(cells)
-    rows, weights = grid.mix(centre[:, 0], centre[:, 1])
-    mixed = (prototypes[rows] * weights[..., None]).sum(axis=1)
+    mixed = _at_centres(grid, prototypes, cells)
     mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
-    mixed[~np.isin(s2.parent(cells, level=grid.level), grid.cells)] = 0.0
     return np.asarray(mixed, np.float32)
 
 
-def choose_kappa(
-    prototypes: Floats, aerial: Floats, cells: npt.NDArray[np.uint64], queries: Queries
-) -> float:
-    """Return the middle of the kappas that find the most validation queries.
+def upsample_counts(
+    grid: PrototypeGrid, counts: npt.NDArray[np.float64], cells: npt.NDArray[np.uint64]
+) -> Floats:
+    """Return what each cell's mix of prototypes has of a number (C,) of each, (N,).
 
-    Tried are steps around the Fisher estimate. A query counts 1 where the best cell is within
-    200 m, and 1 more within 100 m. Kappas that differ from the best by less than one standard error
-    of the difference count as equally good: without this, a few queries would decide.
+    In the same shares as `upsample` mixes them; zero where that gives zeros.
     """
-    kappas = fisher_kappa(prototypes, aerial, cells, queries) * KAPPA_STEPS
-    centres = s2.latlon_from_cell(cells)
-
-    def points(kappa: float) -> npt.NDArray[np.float64]:
-        scores = queries.embeddings @ mix(prototypes, aerial, kappa=kappa).T
-        error = great_circle_m(*queries.latlon.T, *centres[scores.argmax(axis=1)].T)
-        return (error <= 100).astype(np.float64) + (error <= 200)
-
-    scored = np.stack([points(kappa) for kappa in kappas.tolist()])  # (K, Q)
-    behind = scored[scored.mean(axis=1).argmax()] - scored
-    is_best = behind.mean(axis=1) <= behind.std(axis=1) / np.sqrt(len(queries.latlon))
-    return float(np.exp(np.log(kappas[is_best]).mean()))
-
-
-def fisher_kappa(
-    prototypes: Floats, aerial: Floats, cells: npt.NDArray[np.uint64], queries: Queries
-) -> float:
-    """Return the ratio of the parts' mean margin over variance (Fisher's linear discriminant).
-
-    Taken over the queries whose own cell has both parts; 1.0 where there are none.
-    """
-    level = int(s2.level_of(cells[:1])[0])
-    own = s2.cell_from_latlon(*queries.latlon.T, level=level)
-    row = np.minimum(np.searchsorted(cells, own), len(cells) - 1)
-    has_both = (cells[row] == own) & prototypes[row].any(axis=1) & aerial[row].any(axis=1)
-    if not has_both.any():
-        return 1.0
-    weights = []
-    for part in (prototypes, aerial):
-        scores = queries.embeddings[has_both] @ part[part.any(axis=1)].T
-        true = (queries.embeddings[has_both] * part[row[has_both]]).sum(axis=1)
-        margin = float((true - scores.mean(axis=1)).mean())
-        weights.append(max(margin, 1e-3) / max(float(scores.var(axis=1).mean()), 1e-9))
-    return weights[0] / weights[1]
+    return np.asarray(_at_centres(grid, counts[:, None], cells)[:, 0], np.float32)
 
 
 def write_cell_codes(codes: CellCodes, path: Path) -> None:
     """Write `codes.safetensors`."""
     metadata = {
-        "format": str(FORMAT),
+        "format": str(CODES_FORMAT),
         "kappa": json.dumps(codes.kappa),
+        "shrink_photos": json.dumps(codes.shrink_photos),
         "provenance": json.dumps(dict(codes.provenance), sort_keys=True),
     }
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -136,18 +132,28 @@ def write_cell_codes(codes: CellCodes, path: Path) -> None:
         "prototypes": codes.prototypes,
         "aerial": codes.aerial,
         "num_photos": codes.num_photos,
+        "prototype_photos": codes.prototype_photos,
     }
     _save(tensors, path, metadata)
 
 
 def read_cell_codes(path: Path) -> CellCodes:
-    """Read `codes.safetensors`; raise CellCodesError where it is not one."""
-    tensors, metadata = _load(path, ("cells", "prototypes", "aerial", "num_photos"))
-    kappa, provenance = (_metadata(metadata, name, path) for name in ("kappa", "provenance"))
+    """Read `codes.safetensors`; raise CellCodesError where it is not one, or of another format."""
+    parts = ("cells", "prototypes", "aerial", "num_photos", "prototype_photos")
+    tensors, metadata = _load(path, parts, wanted_format=CODES_FORMAT)
+    kappa, shrink_photos, provenance = (
+        _metadata(metadata, name, path) for name in ("kappa", "shrink_photos", "provenance")
+    )
     return CellCodes(
-        tensors["cells"], tensors["prototypes"], tensors["aerial"], tensors["num_photos"],
-        kappa, provenance,
-    )  # fmt: skip
+        cells=tensors["cells"],
+        prototypes=tensors["prototypes"],
+        aerial=tensors["aerial"],
+        num_photos=tensors["num_photos"],
+        prototype_photos=tensors["prototype_photos"],
+        kappa=kappa,
+        shrink_photos=shrink_photos,
+        provenance=provenance,
+    )
 
 
 def write_queries(queries: Queries, path: Path) -> None:
@@ -156,14 +162,25 @@ def write_queries(queries: Queries, path: Path) -> None:
         "embeddings": queries.embeddings,
         "latlon": queries.latlon,
     }
-    _save(tensors, path, {"format": str(FORMAT), "slices": json.dumps(list(queries.slices))})
+    metadata = {"format": str(QUERIES_FORMAT), "slices": json.dumps(list(queries.slices))}
+    _save(tensors, path, metadata)
 
 
 def read_queries(path: Path) -> Queries:
     """Read `queries.safetensors`; raise CellCodesError where it is not one."""
-    tensors, metadata = _load(path, ("embeddings", "latlon"))
+    tensors, metadata = _load(path, ("embeddings", "latlon"), wanted_format=QUERIES_FORMAT)
     slices = tuple(_metadata(metadata, "slices", path))
     return Queries(tensors["embeddings"], tensors["latlon"], slices)
+
+
+def _at_centres(
+    grid: PrototypeGrid, values: npt.NDArray[np.floating], cells: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.floating]:
+    """Return the mean of values (C, K) at each cell's centre, (N, K); zero without a prototype."""
+    rows, weights = grid.mix(*s2.latlon_from_cell(cells).T)
+    mixed = (values[rows] * weights[..., None]).sum(axis=1)
+    mixed[~np.isin(s2.parent(cells, level=grid.level), grid.cells)] = 0.0
+    return np.asarray(mixed)
 
 
 def _metadata(metadata: dict[str, str], name: str, path: Path) -> Any:
@@ -175,23 +192,34 @@ def _metadata(metadata: dict[str, str], name: str, path: Path) -> Any:
 
 def _save(tensors: dict[str, npt.NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, part, metadata)
-    part.replace(path)
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    with whole_file(path) as part:
+        save_file(whole, part, metadata)
 
 
 def _load(
-    path: Path, wanted: tuple[str, ...]
+    path: Path, wanted: tuple[str, ...], *, wanted_format: int
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Return tensors and metadata; the first of `wanted` tells this kind of file from others."""
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as e:
         raise CellCodesError(f"{path}: unreadable: {e}") from e
+    _check_has(tensors, wanted[:1], path)
+    if metadata.get("format") != str(wanted_format):
+        raise CellCodesError(
+            f"{path}: format {metadata.get('format')!r}, want {wanted_format}: make it again by "
+            "geofix-train codes"
+        )
+    _check_has(tensors, wanted, path)
+    return tensors, metadata
+
+
+def _check_has(
+    tensors: Mapping[str, npt.NDArray[Any]], wanted: tuple[str, ...], path: Path
+) -> None:
     for name in wanted:
         if name not in tensors:
             raise CellCodesError(f"{path}: no tensor {name!r}; it has {', '.join(tensors)}")
-    if metadata.get("format") != str(FORMAT):
-        raise CellCodesError(f"{path}: format {metadata.get('format')!r}, want {FORMAT}")
-    return tensors, metadata

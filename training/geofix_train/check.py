@@ -15,7 +15,7 @@ from geofix.map_image import bounds_around
 from geofix_train.aerial import Mosaic, read_imagery
 from geofix_train.importers.moments import seconds_since_1970
 from geofix_train.leaks import Leak, find_leaks
-from geofix_train.photo_table import PhotoTable, read_photo_table
+from geofix_train.photo_table import HEADING_NORTH, PhotoTable, read_photo_table
 from geofix_train.same_pictures import read_fingerprints, same_files, same_pictures
 
 _SEASONS = ("winter", "spring", "summer", "autumn")  # of the north, from December in threes
@@ -94,7 +94,7 @@ def check_table(path: Path, *, aerial: Path | None = None) -> Checked:
         counts=_counts(usable),
         bounds=_bounds(table),
         num_without=_num_without(usable),
-        num_magnetic=int((_texts(usable, "heading_north") == "magnetic").sum()),
+        num_magnetic=int((_texts(usable, HEADING_NORTH) == "magnetic").sum()),
         same_files=named(files),
         same_pictures=named(pictures),
         same_views=named(_same_views(table)),

@@ -1,7 +1,6 @@
 """The checkpoint of a run: safetensors and JSON, replaced whole or not at all."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from geofix_train.whole_file import whole_file
 
 WEIGHTS = "checkpoint.safetensors"
 
@@ -28,7 +29,11 @@ def save_checkpoint(
     step: int,
     prototype_cells: npt.NDArray[np.uint64] | None = None,
 ) -> None:
-    """Write weights and optimizer state; `prototype_cells` marks the run as finished."""
+    """Write weights and optimizer state; `prototype_cells` marks the run as finished.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; the last checkpoint is kept.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {
         f"optimizer.{which}.{number}.{name}": torch.as_tensor(value)
@@ -38,16 +43,10 @@ def save_checkpoint(
     }
     if prototype_cells is not None:
         tensors["prototype_cells"] = torch.from_numpy(prototype_cells.view(np.int64).copy())
-    part = run / (WEIGHTS + ".part")
     # The step stands inside the file: weights and progress can never disagree.
-    save_file(
-        {name: value.contiguous() for name, value in tensors.items()},
-        part,
-        metadata={"step": json.dumps(step), "finished": json.dumps(prototype_cells is not None)},
-    )
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(run / WEIGHTS)
+    progress = {"step": json.dumps(step), "finished": json.dumps(prototype_cells is not None)}
+    with whole_file(run / WEIGHTS) as part:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part, progress)
 
 
 def load_checkpoint(

@@ -3,16 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 import geofix
-import geofix_index.cells as s2
-from geofix.input_spec import InputSpec
+from geofix_train.cli_codes import add_codes_arguments, run_codes
+from geofix_train.cli_parts import add_on_error, say_left_out
 
 if TYPE_CHECKING:
     from geofix_train.evaluate import CellLayers
@@ -51,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(commands)
     _add_check(commands)
     _add_fit(commands)
-    _add_codes(commands)
+    text = "Make cell codes, from a finished run or, without training, from any ONNX encoder."
+    add_codes_arguments(_add(commands, "codes", text, run_codes))
     _add_evaluate(commands)
     return parser
 
@@ -73,6 +71,10 @@ def _add_town(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     town.add_argument("--size-km", type=float, default=1.5, help="its side, 0.8 to 20 (1.5)")
     town.add_argument("--photos", type=int, default=4000, help="number of photos (4000)")
     town.add_argument("--seed", type=int, default=1, help="another seed is another town (1)")
+    town.add_argument(
+        "--photographed", type=float, default=1.0, metavar="SHARE",
+        help="of the districts have ground photos, the others imagery alone (1.0)",
+    )  # fmt: skip
 
 
 def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -104,7 +106,7 @@ def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="what groups are, a column or 'day' (sequence_id)",
     )  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="another seed, another split (0)")
-    _add_on_error(command)
+    add_on_error(command)
 
 
 def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -128,30 +130,7 @@ def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     fit.add_argument(
         "-o", "--output", type=Path, metavar="RUN", help="the run folder (runs/CONFIG)"
     )
-    _add_on_error(fit)
-
-
-def _add_codes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "Make cell codes, from a finished run or, without training, from any ONNX encoder."
-    codes = _add(commands, "codes", text, _codes)
-    codes.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a finished run folder")
-    codes.add_argument("--encoder", type=Path, metavar="MODEL.onnx", help="instead of a run")
-    codes.add_argument("--photos", type=Path, metavar="TABLE", help="with --encoder: the photos")
-    codes.add_argument(
-        "--input-spec", type=Path, metavar="FILE", help="with --encoder: JSON, what it takes"
-    )
-    codes.add_argument(
-        "--blur", default="", metavar="HOOK",
-        help="with --encoder: finds faces to blur, package.module:function or DETECTOR.onnx",
-    )  # fmt: skip
-    codes.add_argument("--level", type=int, default=16, help="S2 level of the cells (16)")
-    codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
-    codes.add_argument(
-        "-o", "--output", type=Path, metavar="DIR",
-        help="receives codes.safetensors and queries.safetensors (RUN/codes); with --encoder also "
-        "encoder/",
-    )  # fmt: skip
-    _add_on_error(codes)
+    add_on_error(fit)
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -162,8 +141,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     evaluate.add_argument("--split", default="test", help="which photos (test)")
     evaluate.add_argument(
         "--degrade", action="append", default=[], metavar="LOOK",
-        choices=("gray", "lowres", "jpeg"),
-        help="localize photos once more, made to look old: gray, lowres or jpeg; may be repeated",
+        choices=("gray", "lowres", "jpeg", "blur"),
+        help="localize photos once more, made to look old: gray, lowres, jpeg or blur; may be "
+        "repeated",
     )  # fmt: skip
     evaluate.add_argument(
         "--predictions", type=Path, metavar="FILE", help="saved predictions, instead of a run"
@@ -173,16 +153,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "-o", "--output", type=Path, metavar="DIR",
         help="receives report.json, report.md and plots (RUN/report-SPLIT)",
     )  # fmt: skip
-    _add_on_error(evaluate)
-
-
-def _add_on_error(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--on-error",
-        choices=("stop", "skip"),
-        default="stop",
-        help="what to do with a bad row or photo (stop)",
-    )
+    add_on_error(evaluate)
 
 
 def _town(arguments: argparse.Namespace) -> None:
@@ -193,6 +164,7 @@ def _town(arguments: argparse.Namespace) -> None:
         size_km=arguments.size_km,
         num_photos=arguments.photos,
         seed=arguments.seed,
+        photographed=arguments.photographed,
     )
     splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in ("train", "val", "test"))
     print(f"{arguments.out}: {len(table)} photos ({splits})")
@@ -200,7 +172,7 @@ def _town(arguments: argparse.Namespace) -> None:
 
 def _import(arguments: argparse.Namespace) -> None:
     from geofix_train.import_photos import import_photos
-    from geofix_train.photo_table import check_ending, write_photo_table
+    from geofix_train.photo_table import check_ending, unused_columns, write_photo_table
     from geofix_train.split import split_by_group
 
     out: Path = arguments.output
@@ -214,12 +186,18 @@ def _import(arguments: argparse.Namespace) -> None:
         columns=dict(arguments.column),
         on_error=arguments.on_error,
     )
-    _say_left_out(problems)
+    say_left_out(problems)
     if arguments.split:
         table = split_by_group(table, arguments.split, by=arguments.split_by, seed=arguments.seed)
     write_photo_table(table, out)
     splits = ", ".join(f"{(table.split == s).sum()} {s}" for s in arguments.split or ())
     print(f"{out}: {len(table)} photos" + (f" ({splits})" if splits else ""))
+    unused = [name for name in unused_columns(table) if name != arguments.split_by]
+    if unused:
+        print(
+            f"kept without a use: {', '.join(unused)}; a column named slice_NAME has figures of "
+            "its own in evaluations"
+        )
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -244,73 +222,8 @@ def _fit(arguments: argparse.Namespace) -> None:
 
     run = arguments.output or Path("runs") / arguments.config.stem
     fit(read_config(arguments.config), run, on_error=arguments.on_error)
-    _say_left_out((run / LEFT_OUT).read_text().splitlines())
+    say_left_out((run / LEFT_OUT).read_text().splitlines())
     print(run)
-
-
-def _codes(arguments: argparse.Namespace) -> None:
-    if (arguments.run is None) == (arguments.encoder is None):
-        raise argparse.ArgumentError(
-            None, "give either a run folder or --encoder MODEL.onnx with --photos TABLE"
-        )
-    if arguments.encoder is None:
-        _codes_of_run(arguments)
-    else:
-        _codes_without_training(arguments)
-
-
-def _codes_of_run(arguments: argparse.Namespace) -> None:
-    from geofix_train.cell_codes import write_cell_codes, write_queries
-    from geofix_train.codes import encode_run, make_codes
-
-    out = arguments.output or arguments.run / "codes"
-    encoded = encode_run(arguments.run, level=arguments.level, on_error=arguments.on_error)
-    _say_left_out(encoded.problems)
-    codes = make_codes(encoded, kappa=arguments.kappa)
-    queries = encoded.queries("val")
-    write_cell_codes(codes, out / "codes.safetensors")
-    if len(queries.latlon):
-        write_queries(queries, out / "queries.safetensors")
-    print(f"{out}: {len(codes.cells)} cells, kappa {codes.kappa:.3g}\n{_area(codes.cells)}")
-
-
-def _codes_without_training(arguments: argparse.Namespace) -> None:
-    from geofix_train.photo_table import read_photo_table
-    from geofix_train.training_free import (
-        encode_photos,
-        training_free_codes,
-        write_training_free,
-    )
-
-    if arguments.photos is None or arguments.output is None:
-        raise argparse.ArgumentError(None, "--encoder needs --photos TABLE and --output DIR")
-    spec = None
-    if arguments.input_spec is not None:
-        spec = _read_spec(arguments.input_spec)
-    table, bad_rows = read_photo_table(arguments.photos, on_error=arguments.on_error)
-    _say_left_out(bad_rows)
-    photos = encode_photos(
-        arguments.encoder,
-        table,
-        input_spec=spec,
-        blur=arguments.blur,
-        on_error=arguments.on_error,
-    )
-    _say_left_out(photos.problems)
-    made = training_free_codes(photos, level=arguments.level)
-    write_training_free(made, arguments.output)
-    num_queries = 0 if made.queries is None else len(made.queries.latlon)
-    print(
-        f"{arguments.output}: {len(made.codes.cells)} cells of level {arguments.level} from "
-        f"{made.codes.num_photos.sum()} photos, {made.encoder.dim} dimensions; "
-        f"{num_queries} photos kept aside to calibrate with\n{_area(made.codes.cells)}"
-    )
-
-
-def _area(cells: npt.NDArray[np.uint64]) -> str:
-    """Return where cells lie, so that a wrong table shows."""
-    lat, lon = s2.latlon_from_cell(cells).T
-    return f"from {lat.min():.4f}, {lon.min():.4f} to {lat.max():.4f}, {lon.max():.4f}"
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -321,6 +234,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.predictions is not None:
         out, layers = arguments.output, None
         predictions = read_predictions(arguments.predictions)
+        print(
+            "geofix-train: left out: prototypes.png and scores.png, the maps of all cells, which "
+            "need the run folder",
+            file=sys.stderr,
+        )
     else:
         out = arguments.output or arguments.run / f"report-{arguments.split}"
         predictions, layers = _predict(arguments)
@@ -338,7 +256,7 @@ def _predict(arguments: argparse.Namespace) -> "tuple[Predictions, CellLayers]":
         looks=arguments.degrade,
         on_error=arguments.on_error,
     )
-    _say_left_out(evaluation.problems)
+    say_left_out(evaluation.problems)
     return evaluation.predictions, evaluation.layers
 
 
@@ -363,21 +281,3 @@ def _shares(text: str) -> dict[str, float]:
         return {name: float(share) for name, share in map(_pair, text.split(","))}
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}, want train=0.8,val=0.1,test=0.1") from None
-
-
-def _read_spec(path: Path) -> InputSpec:
-    try:
-        spec = InputSpec.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as e:
-        raise ValueError(f"{path}: not readable as an input spec: {e}") from e
-    if max(map(abs, spec.scale)) < 1:
-        raise ValueError(
-            f"{path}: scale is {spec.scale}, which would blow pixels up to "
-            f"{255 / spec.scale[0]:.0f}: mean and scale count in pixel values from 0 to 255"
-        )
-    return spec
-
-
-def _say_left_out(problems: Iterable[str]) -> None:
-    for problem in problems:
-        print(f"geofix-train: left out: {problem}", file=sys.stderr)

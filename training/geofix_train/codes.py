@@ -10,10 +10,12 @@ import numpy.typing as npt
 import geofix_index.cells as s2
 from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
-from geofix_train.cell_codes import CellCodes, Queries, choose_kappa, upsample
+from geofix_train.cell_codes import CellCodes, Queries, upsample, upsample_counts
 from geofix_train.config import FitConfig
 from geofix_train.fit import Model, best_device, embed, load_model, mean_prototypes
-from geofix_train.photo_table import PhotoTable, read_photo_table
+from geofix_train.mixing import choose_mixing
+from geofix_train.photo_slices import AREAS
+from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
 from geofix_train.prototypes import PrototypeGrid, label_mix
 from geofix_train.training_data import input_spec, load_imagery, prototype_grid
@@ -45,27 +47,32 @@ class EncodedRun:
         return Queries(self.embeddings[rows], latlon, tuple(slices(self.table)[rows].tolist()))
 
 
-def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> EncodedRun:
+def encode_run(
+    run: Path, *, level: int = 16, on_error: str = "stop", split: str = "train"
+) -> EncodedRun:
     """Encode the photos and imagery of a finished run.
 
     Args:
         run: the folder of a finished `fit`.
         level: of the cell codes, up to 4 finer than that of the prototypes.
         on_error: "stop" or "skip" bad rows and unreadable photos.
+        split: of which there must be photos, too, beside training photos.
 
     Raises:
         ConfigError, CheckpointError: not a finished run.
-        TableError: the photos cannot be used.
+        TableError: the photos cannot be used, or a split has none.
     """
     config, model, prototype_cells = load_model(run)
     coarsest = config.objective.prototype_level
     if not coarsest <= level <= coarsest + 4:
         raise ValueError(f"level is {level}, want {coarsest} to {coarsest + 4}")
     table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)
+    _check_splits(table, split, config.data.photos)  # before all photos are read
     photos, is_read, unreadable = read_photos(
         table, input_spec(config), blur=config.data.blur, on_error=on_error
     )
     table, photos = table[is_read], photos[is_read]
+    _check_splits(table, split, config.data.photos)
     for encoder in (model.ground, model.aerial):
         encoder.to(best_device())
     embeddings = embed(model.ground, photos)
@@ -77,35 +84,44 @@ def encode_run(run: Path, *, level: int = 16, on_error: str = "stop") -> Encoded
     train = table[table.is_train]
     mix = label_mix(grid, train, config.objective.labels)
     means = mean_prototypes(embeddings[table.is_train], mix, len(learned))
-    aerial = _encode_cells(model, mosaics, cells, config)
+    aerial = encode_cells(model, mosaics, cells, config)
     problems = (*bad_rows, *unreadable)
     return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial, problems)
 
 
-def make_codes(encoded: EncodedRun, *, kappa: float | None = None) -> CellCodes:
-    """Return cell codes; kappa is chosen on the validation photos where it is not given.
+def make_codes(
+    encoded: EncodedRun, *, kappa: float | None = None, shrink_photos: float | None = 0.0
+) -> CellCodes:
+    """Return cell codes; what is None is chosen on the validation photos, see `choose_mixing`.
 
     Raises:
-        ValueError: kappa is negative or not a number.
+        ValueError: kappa or the shrinkage is negative or not a number.
     """
-    if kappa is not None and not kappa >= 0:
-        raise ValueError(f"kappa is {kappa}, want 0 or more")
-    prototypes = upsample(encoded.grid, encoded.prototypes, encoded.cells)
-    queries = encoded.queries("val")
-    if kappa is None:
-        kappa = 1.0
-        if len(queries.latlon) and encoded.aerial.any():
-            kappa = choose_kappa(prototypes, encoded.aerial, encoded.cells, queries)
     level = int(s2.level_of(encoded.cells[:1])[0])
     table = encoded.table[encoded.table.is_train]
-    return CellCodes(
+    parts = CellCodes(
         cells=encoded.cells,
-        prototypes=prototypes,
+        prototypes=upsample(encoded.grid, encoded.prototypes, encoded.cells),
         aerial=encoded.aerial,
         num_photos=count_photos(table, encoded.cells, level=level),
-        kappa=kappa,
+        prototype_photos=count_prototype_photos(encoded, table),
+        kappa=1.0,
         provenance={"num_training_photos": len(table), "prototype_level": encoded.grid.level},
     )
+    return choose_mixing(parts, encoded.queries("val"), kappa=kappa, shrink_photos=shrink_photos)
+
+
+def count_prototype_photos(encoded: EncodedRun, table: PhotoTable) -> npt.NDArray[np.float32]:
+    """Return how many photos of a table stand behind each cell's upsampled prototype.
+
+    A photo counts for the prototypes that it is to be like, in the shares of its label, and a
+    prototype for a cell in the share that it has of the cell's mix. So the photos that made a
+    prototype count wherever it is used, not those that happen to stand in a cell.
+    """
+    rows, shares = label_mix(encoded.grid, table, encoded.config.objective.labels)
+    photos = np.zeros(len(encoded.grid.cells))
+    np.add.at(photos, rows, shares)
+    return upsample_counts(encoded.grid, photos, encoded.cells)
 
 
 def count_photos(
@@ -132,6 +148,30 @@ def slices(table: PhotoTable) -> npt.NDArray[np.str_]:
     return np.where(seen, "seen", "unseen")
 
 
+def areas(table: PhotoTable, *, level: int) -> npt.NDArray[np.str_]:
+    """Return what training photos there are around each photo.
+
+    "seen" as by `slices`; "held-out" where no training photo stands in the photo's own cell of
+    `level` or in one that touches it: a district without ground photos; else "unseen", a street
+    without photos among others that have some.
+    """
+    near_seen = slices(table)
+    own = s2.cell_from_latlon(table.lat, table.lon, level=level)
+    around = np.column_stack([own, s2.neighbours(own)])
+    has_photos = np.isin(around, own[table.is_train]).any(axis=1)
+    return np.where(has_photos, near_seen, AREAS[2])
+
+
+def _check_splits(table: PhotoTable, split: str, name: str) -> None:
+    if not table.is_train.any():
+        raise TableError(f"{name}: no photo has split 'train'")
+    if split != "train" and not (table.split == split).any():
+        found = ", ".join(
+            f"{(table.split == s).sum()} {s or 'none'}" for s in np.unique(table.split)
+        )
+        raise TableError(f"{name}: no photo has split {split!r}; photos by split: {found}")
+
+
 def _cells_to_code(
     grid: PrototypeGrid, mosaics: list[Mosaic], level: int
 ) -> npt.NDArray[np.uint64]:
@@ -142,7 +182,7 @@ def _cells_to_code(
     return np.unique(np.concatenate(found))
 
 
-def _encode_cells(
+def encode_cells(
     model: Model, mosaics: list[Mosaic], cells: npt.NDArray[np.uint64], config: FitConfig
 ) -> npt.NDArray[np.float32]:
     """Return the mean embedding of each cell's tiles, of unit length or zero."""

@@ -16,18 +16,21 @@ else:
 Section = TypeVar("Section")
 
 RUN_CONFIG = "config.json"  # in a run folder
-
+CONV = "conv"  # model.backbone that needs no pretrained weights
 
 # Smallest and largest value of the numbers that cannot be just anything from 0 on.
 _LIMITS = {
     "photo_width": (16, 4096), "photo_height": (16, 4096), "tile_pixels": (16, 4096),
     "tile_side_m": (1, 10_000), "aerial_zoom": (0, 30),
-    "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096), "dim": (4, 4096),
+    "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096),
+    "global_dim": (1, 4096), "dim": (4, 4096), "frozen_layers": (-1, 1000),
     "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
     "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1), "zoom": (0.1, 1),
     "epochs": (1, math.inf), "batch_size": (2, math.inf),
 }  # fmt: skip
 _CHOICES = {
+    "resize": ("crop", "stretch"),
+    "aggregator": ("salad", "mean", "gem"),
     "loss": ("info_nce", "multi_similarity"),
     "labels": ("hard", "bilinear", "frustum"),
 }
@@ -47,6 +50,7 @@ class DataConfig:
     aerial_zoom: int = 0  # which level of XYZ tiles; 0 chooses one as fine as the mosaic
     photo_width: int = 128  # pixels that photos are brought to
     photo_height: int = 96  # the same
+    resize: str = "crop"  # a photo of another shape is cut to this one, or squeezed: "stretch"
     tile_side_m: float = 154.0  # on the ground; roughly a level-16 cell, as in the paper
     tile_pixels: int = 64  # side of a tile as the aerial encoder sees it
     blur: str = ""  # finds faces: package.module:function or DETECTOR.onnx; see privacy.py
@@ -56,9 +60,14 @@ class DataConfig:
 class ModelConfig:
     """The encoders. Ground and aerial share this shape and no weights."""
 
-    width: int = 32  # the two stages have 2 and 4 times as many channels
-    num_clusters: int = 16  # SALAD clusters, without the dustbin
-    cluster_dim: int = 16  # features of a SALAD cluster
+    # "conv", a small network of our own; or a transformers model, its folder or its id on the hub.
+    backbone: str = CONV
+    frozen_layers: int = 0  # first blocks of a transformers model that are not trained; -1: all
+    width: int = 32  # of "conv": its two stages have 2 and 4 times as many channels
+    aggregator: str = "salad"  # of tokens; also "mean" and "gem" (generalized mean)
+    num_clusters: int = 16  # SALAD clusters, without the dustbin; 64 in full size
+    cluster_dim: int = 16  # features of a SALAD cluster; 128 in full size
+    global_dim: int = 64  # features of SALAD's global token; 256 in full size
     dim: int = 128  # of an embedding; a multiple of 4
 
 
@@ -155,10 +164,20 @@ def read_config(path: Path) -> FitConfig:
             continue
         if data[name] and (name != "blur" or data[name].endswith(".onnx")):
             data[name] = str((path.parent / data[name]).resolve())
+    model = content.get("model", {})
+    if isinstance(model, dict) and isinstance(model.get("backbone"), str):
+        model["backbone"] = _backbone(model["backbone"], path.parent)
     try:
         return _config(content)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from e
+
+
+def _backbone(name: str, folder: Path) -> str:
+    """Return the absolute path of a backbone that is a folder; any other name as it is."""
+    if name == CONV or not (name.startswith(".") or (folder / name).is_dir()):
+        return name
+    return str((folder / name).resolve())
 
 
 def _config(content: Any) -> FitConfig:
@@ -174,6 +193,11 @@ def _config(content: Any) -> FitConfig:
         name: _section(kind, content.get(name, {}), name) for name, kind in sections.items()
     }
     config = FitConfig(**read)
+    if config.model.backbone == CONV and config.model.frozen_layers != 0:
+        raise ConfigError(
+            f"model.frozen_layers is {config.model.frozen_layers}, want 0: backbone 'conv' has no "
+            "pretrained layers"
+        )
     levels = config.objective.prototype_level, config.objective.code_level
     if not levels[0] <= levels[1] <= levels[0] + 4:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Photos made to look old: without colour, at low resolution, or with the marks of JPEG.
+"""Photos made to look old: without colour, at low resolution, blurred, with the marks of JPEG.
 
 Done at the size that an encoder takes; at the size of a large photo most of it would vanish when
 the photo is brought to that size.
@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from geofix.images import load_image, resize_image
 
-LOOKS = ("gray", "lowres", "jpeg")
+LOOKS = ("gray", "lowres", "jpeg", "blur")
 JPEG_QUALITY = 20
+BLUR_SHARE = 1 / 80  # standard deviation of the blur over the width: 1.6 pixels of 128
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -25,7 +26,8 @@ def degrade(photos: Pixels, look: str) -> Pixels:
     Args:
         photos: RGB.
         look: "gray" takes the colour, "lowres" goes to half the width and height and back, "jpeg"
-            compresses with quality 20.
+            compresses with quality 20, "blur" puts the photo out of focus (a Gaussian of 1/80 of
+            the width).
 
     Raises:
         ValueError: an unknown look.
@@ -36,6 +38,7 @@ def degrade(photos: Pixels, look: str) -> Pixels:
         "gray": _gray,
         "lowres": lambda photo: lower_resolution(photo, share=0.5),
         "jpeg": lambda photo: compress(photo, quality=JPEG_QUALITY),
+        "blur": _blur,
     }
     return np.stack([changes[look](photo) for photo in photos])
 
@@ -58,3 +61,8 @@ def compress(photo: Pixels, *, quality: int) -> Pixels:
 
 def _gray(photo: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(photo).convert("L").convert("RGB"))
+
+
+def _blur(photo: Pixels) -> Pixels:
+    radius = photo.shape[1] * BLUR_SHARE
+    return np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(radius)))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import geofix_index.cells as s2
 from geofix_train.cell_codes import CellCodes, mix, read_cell_codes, upsample
-from geofix_train.codes import EncodedRun, encode_run, make_codes, slices
+from geofix_train.codes import EncodedRun, areas, encode_run, make_codes, slices
 from geofix_train.degrade import LOOKS, degrade
 from geofix_train.fit import embed, load_model
 from geofix_train.photo_slices import photo_slices
@@ -114,7 +114,8 @@ def evaluate_run(
         on_error: "stop" or "skip" bad rows and unreadable photos.
 
     Raises:
-        ValueError: no photo has this split, or a look is unknown.
+        TableError: the photos cannot be used, or none has this split.
+        ValueError: a look is unknown.
     """
     looks = tuple(dict.fromkeys(looks))
     for look in looks:
@@ -123,7 +124,7 @@ def evaluate_run(
     stored = run / "codes" / "codes.safetensors"
     codes = read_cell_codes(stored) if stored.exists() else None
     level = int(s2.level_of(codes.cells[:1])[0]) if codes else 16
-    encoded = encode_run(run, level=level, on_error=on_error)
+    encoded = encode_run(run, level=level, on_error=on_error, split=split)
     codes = codes or make_codes(encoded)
     predictions = predict(encoded, codes, split=split)
     if pack is not None:
@@ -174,7 +175,12 @@ def predict(
         },
         sequence=table.columns["sequence_id"],
         look=np.full(len(table), look),
-        slices={"place": slices(encoded.table)[rows], **photo_slices(table)},
+        # A table may say itself, in a column slice_area, which districts it held out.
+        slices={
+            "place": slices(encoded.table)[rows],
+            "area": areas(encoded.table, level=encoded.grid.level)[rows],
+            **photo_slices(table),
+        },
     )
 
 

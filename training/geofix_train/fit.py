@@ -1,10 +1,11 @@
 """Train both encoders and the prototypes: `fit` reads top to bottom.
 
-The run folder holds `config.json`, `log.jsonl`, `left_out.txt` and `checkpoint.safetensors`, that
-is weights, prototypes, the optimizers' states and how far training came. A stopped run resumes from
-its last checkpoint to the same numbers, because every batch is drawn from (seed, step) alone, by
-threads that run ahead of the step. On a GPU, encoders run in bfloat16 and, in a long run, compiled;
-losses are float32 there too, and kernels may sum in another order each time.
+The run folder holds `config.json`, `log.jsonl`, `log.png`, `left_out.txt` and
+`checkpoint.safetensors`, that is weights, prototypes, the optimizers' states and how far training
+came; `backbone.json`, if there is a pretrained one, says what it is. A stopped run resumes from its
+last checkpoint to the same numbers, because everything that is drawn is drawn from (seed, step)
+alone, by threads that run ahead of the step. On a GPU, encoders run in bfloat16 and, in a long run,
+compiled; losses are float32 there too, and kernels may sum in another order each time.
 """
 
 import json
@@ -24,6 +25,13 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from tqdm import tqdm
 
+from geofix_train.architecture import (
+    Architecture,
+    load_pretrained,
+    read_architecture,
+    read_run_architecture,
+    write_run_architecture,
+)
 from geofix_train.augment import crop, recolor
 from geofix_train.batches import Batch, Targets, make_batch
 from geofix_train.checkpoint import (
@@ -34,8 +42,16 @@ from geofix_train.checkpoint import (
     save_checkpoint,
 )
 from geofix_train.compiled import bf16_where_faster, compile_encoders
-from geofix_train.config import RUN_CONFIG, ConfigError, FitConfig, differences, read_run_config
-from geofix_train.model import Encoder
+from geofix_train.config import (
+    CONV,
+    RUN_CONFIG,
+    ConfigError,
+    FitConfig,
+    differences,
+    read_run_config,
+)
+from geofix_train.log_plot import LOG, draw_log
+from geofix_train.model import Encoder, make_encoders
 from geofix_train.objective import interpolate, pair_loss
 from geofix_train.prefetch import prefetch
 from geofix_train.prototypes import Mix
@@ -53,11 +69,10 @@ Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 class Model(nn.Module):
     """Everything that is learned."""
 
-    def __init__(self, config: FitConfig, num_prototypes: int) -> None:
+    def __init__(self, ground: Encoder, aerial: Encoder, num_prototypes: int) -> None:
         super().__init__()
-        self.ground = Encoder(config.model)
-        self.aerial = Encoder(config.model)
-        self.prototypes = nn.Embedding(num_prototypes, config.model.dim, sparse=True)
+        self.ground, self.aerial = ground, aerial
+        self.prototypes = nn.Embedding(num_prototypes, ground.projection.out_features, sparse=True)
         nn.init.zeros_(self.prototypes.weight)
 
 
@@ -73,15 +88,21 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
         TableError: the data cannot be used.
         ConfigError: `run` holds a run with other settings, or the settings do not fit the data.
         FloatingPointError: the loss is not a number; the last checkpoint is kept.
+        OSError: the disk is full; the last checkpoint is kept, and the same call goes on from it.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written, and the same call goes on from it.
     """
     _check_settings(config, run)
+    architecture = _architecture(config, run)
+    torch.manual_seed(config.run.seed)
+    ground, aerial = make_encoders(config, architecture)  # before photos are read: may be refused
     data = load_training_data(config, on_error=on_error)
     run.mkdir(parents=True, exist_ok=True)
-    (run / RUN_CONFIG).write_text(config.to_json() + "\n")
+    if not (run / WEIGHTS).exists():  # a full disk must not take the settings from a run
+        (run / RUN_CONFIG).write_text(config.to_json() + "\n")
     (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
-    torch.manual_seed(config.run.seed)
-    model = Model(config, len(data.grid.cells)).to(best_device())
+    if architecture is not None:
+        write_run_architecture(architecture, run)
+    model = Model(ground, aerial, len(data.grid.cells)).to(best_device())
     optimizers = make_optimizers(model, config)
     epoch_steps = max(1, len(data.photos) // config.run.batch_size)
     num_steps = epoch_steps * config.run.epochs
@@ -95,7 +116,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     _cut_log(run, step)
     saved_at = time.monotonic()
     with (
-        (run / "log.jsonl").open("a", buffering=1) as log,
+        (run / LOG).open("a", buffering=1) as log,
         _bar(step, num_steps) as bar,
         closing(draw_ahead(data, config, range(step, num_steps), warmup_steps)) as batches,
         _Interrupt() as interrupt,
@@ -114,8 +135,10 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
                 save_checkpoint(run, model, optimizers, step=step)
                 saved_at = time.monotonic()
             if interrupt.is_asked:
+                draw_log(run)
                 raise KeyboardInterrupt
     save_checkpoint(run, model, optimizers, step=step, prototype_cells=data.grid.cells)
+    draw_log(run)
     return run
 
 
@@ -123,12 +146,13 @@ def load_model(run: Path) -> tuple[FitConfig, Model, npt.NDArray[np.uint64]]:
     """Return the settings of a finished run, its model, and the cells of its prototypes.
 
     Raises:
-        ConfigError: no settings in the folder.
+        ConfigError: no settings in the folder, or its backbone needs transformers.
         CheckpointError: the run is not finished, or its weights are not of these settings.
     """
     config = read_run_config(run)
     weights, prototype_cells = load_finished(run)
-    model = Model(config, len(prototype_cells))
+    architecture = None if config.model.backbone == CONV else read_run_architecture(run)
+    model = Model(*make_encoders(config, architecture), len(prototype_cells))
     load_weights(model, weights, run)
     return config, model.eval(), prototype_cells
 
@@ -142,6 +166,15 @@ def _check_settings(config: FitConfig, run: Path) -> None:
         raise ConfigError(
             f"{run} holds a run with other settings ({', '.join(changed)}): choose another folder"
         )
+
+
+def _architecture(config: FitConfig, run: Path) -> Architecture | None:
+    """Return that of the pretrained backbone: a run that goes on keeps the one it has."""
+    if config.model.backbone == CONV:
+        return None
+    if (run / WEIGHTS).exists():
+        return read_run_architecture(run)
+    return read_architecture(config.model.backbone)
 
 
 class _Interrupt:
@@ -166,9 +199,10 @@ class _Interrupt:
 
 def _cut_log(run: Path, step: int) -> None:
     """Drop from the log what a stopped run did after its last checkpoint: it is done again."""
-    log = run / "log.jsonl"
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    log.write_text("".join(lines[:step]))
+    log = run / LOG
+    if log.exists():
+        lines = log.read_bytes().splitlines(keepends=True)
+        os.truncate(log, sum(map(len, lines[:step])))  # needs no space on a full disk
 
 
 def _bar(step: int, total: int) -> "tqdm[None]":
@@ -196,7 +230,8 @@ def draw_ahead(
 def make_optimizers(model: Model, config: FitConfig) -> Optimizers:
     """Return one for the encoders, and one that touches only prototypes that had a gradient."""
     run = config.run
-    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+    encoders = [p for encoder in (model.ground, model.aerial) for p in encoder.parameters()]
+    encoders = [parameter for parameter in encoders if parameter.requires_grad]
     optimizers = (
         torch.optim.AdamW(
             encoders, lr=run.learning_rate, weight_decay=run.weight_decay, fused=True
@@ -218,16 +253,22 @@ def _set_learning_rates(optimizers: Optimizers, progress: float) -> None:
 
 
 def start_encoders(model: Model, data: TrainingData, config: FitConfig) -> None:
-    """Let the first layer of each encoder start from what its images look like."""
+    """Give pretrained backbones their weights, and let the other layers start from their images.
+
+    Raises:
+        ConfigError: the pretrained weights cannot be read.
+    """
     rng = np.random.default_rng([config.run.seed, 3])
     rows = rng.permutation(len(data.photos))[:_NUM_START_IMAGES]
-    generator = torch.Generator().manual_seed(config.run.seed)
     images = [(model.ground, data.photos[rows])]
     if data.mosaics:
         images.append((model.aerial, draw_tiles(data, config, rows, rng)))
+    is_pretrained = config.model.backbone != CONV
+    pretrained = load_pretrained(config.model.backbone) if is_pretrained else None
+    generator = torch.Generator().manual_seed(config.run.seed)
     for encoder, pixels in images:
         # On the CPU, so that a run starts alike on every device.
-        encoder.cpu().start_from(torch.from_numpy(pixels), generator)
+        encoder.cpu().start_from(torch.from_numpy(pixels), generator, pretrained=pretrained)
         encoder.to(model.prototypes.weight.device)
 
 
@@ -281,6 +322,8 @@ def take_step(
     Raises:
         FloatingPointError: the loss is not a number; the weights are spoilt.
     """
+    # For backbones that drop paths in training.
+    torch.manual_seed((config.run.seed << 32) + batch.step)
     with record_function("to the device"):
         batch = batch.on(model.prototypes.weight.device)
     losses = dict(_losses(model, batch, config))

@@ -49,6 +49,7 @@ def multi_similarity(
     """
     hard = is_negative & (similarity > positive[:, None] - config.margin)
     pull = functional.softplus(-config.alpha * (positive - config.threshold)) / config.alpha
+    pull = pull.masked_fill(~hard.any(dim=1), 0.0)
     push = config.beta * (similarity - config.threshold)
     push = push.masked_fill(~hard, -torch.inf)
     zero = push.new_zeros(len(push), 1)  # the 1 in log(1 + sum exp)

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from geofix_train.photo_table import PhotoTable
+from geofix_train.photo_table import OWN_SLICE, PhotoTable
 
 UNKNOWN = "unknown"
-OWN = "slice_"  # a table's own slices are columns that start with this
+AREAS = ("seen", "unseen", "held-out")  # by the training photos around; see codes.areas
 _SEASONS = ("winter", "spring", "summer", "autumn")  # of three months each, the first from December
 
 Texts = npt.NDArray[np.str_]
@@ -34,8 +34,8 @@ def photo_slices(table: PhotoTable) -> dict[str, Texts]:
         "hfov": np.where(np.isfinite(table.hfov_deg), "known", UNKNOWN),
     }
     for name, column in table.columns.items():
-        if name.startswith(OWN) and name != OWN:
-            slices[name.removeprefix(OWN)] = _texts(column)
+        if name.startswith(OWN_SLICE) and name != OWN_SLICE:
+            slices[name.removeprefix(OWN_SLICE)] = _texts(column)
     return slices
 
 

@@ -19,6 +19,8 @@ from geofix_index.sphere import great_circle_m
 NUMBERS = ("lat", "lon", "heading_deg", "hfov_deg")
 TEXTS = ("path", "captured_at", "camera", "sequence_id", "split")
 BLUR_BOXES = "blur_boxes"  # a text, too, but only in tables that have it
+HEADING_NORTH = "heading_north"  # "true" or "magnetic", a column of imported tables
+OWN_SLICE = "slice_"  # starts the name of a column that an evaluation tells photos apart by
 SPLITS = ("train", "val", "test")
 _ALIASES = {"photo": "path", "image": "path", "latitude": "lat", "longitude": "lon"}
 _FAR_M = 50_000.0  # a photo farther from the rest than this may have its coordinates swapped
@@ -199,6 +201,12 @@ def write_photo_table(table: PhotoTable, path: Path) -> None:
         csv.write_csv(data, path)
     else:
         parquet.write_table(data, path)
+
+
+def unused_columns(table: PhotoTable) -> list[str]:
+    """Return the names of columns that are kept but that nothing reads."""
+    known = (*NUMBERS, *TEXTS, BLUR_BOXES, HEADING_NORTH)
+    return [name for name in table.columns if name not in known and not name.startswith(OWN_SLICE)]
 
 
 def check_ending(path: Path) -> None:

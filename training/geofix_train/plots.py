@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG; the only module that needs matplotlib.
+"""Pictures of an evaluation, as PNG; of all modules, this and log_plot need matplotlib.
 
 Maps lie on a plane: metres east and north of the middle of what is shown. Colours stay apart for
 all eyes, and in gray; only the map of prototypes needs three colours, for three numbers a cell.

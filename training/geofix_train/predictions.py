@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 import geofix_index.cells as s2
 from geofix_index.sphere import great_circle_m
+from geofix_train.whole_file import whole_file
 
 FORMAT = 2
 NUM_BEST = 10
@@ -149,9 +150,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     about = {"format": FORMAT, "database_bytes": bytes_by_method}
     data = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(about)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    parquet.write_table(data, part)
-    part.replace(path)
+    with whole_file(path) as part:
+        parquet.write_table(data, part)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix_train.bootstrap import Bootstrap
+from geofix_train.order import database_shares, differences
 from geofix_train.predictions import ORIGINAL, Predictions, errors_m, errors_of_best_m
 
 FORMAT = 1
@@ -51,6 +52,11 @@ def report(
         "database_bytes": {
             method: answers.database_bytes for method, answers in predictions.answers.items()
         },
+        "database_share_of_image_nn": database_shares(predictions),
+        "differences": differences(
+            originals,
+            Bootstrap.of_sequences(originals.sequence, num_resamples=num_resamples, seed=seed),
+        ),
         "slices": slices,
         "bootstrap": {"num_resamples": num_resamples, "seed": seed},
     }

@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofix_train.order import ORDER, ORDERED_AT_M, is_clear
+from geofix_train.photo_slices import AREAS
 from geofix_train.predictions import Predictions, errors_m
 from geofix_train.report import DISTANCES_M, RANKS, recall_name, report
 
 if TYPE_CHECKING:
     from geofix_train.evaluate import CellLayers
 
+_DIFFERENCE = "recall_difference_at_m"
 SLICED_AT_M = 100  # the distance of the tables of slices
 _RANKED_AT_M = (100, 200)
+_MAIN = "hybrid"  # the method whose seen photos the figures of slices are measured by
+_SLICE_NOTES = {
+    "heading": "No method is told the heading of the photo that it localizes: known and unknown "
+    "tell photos apart, not what was made of the heading.",
+    "hfov": "No method here is told the field of view of the photo that it localizes: a photo is "
+    "brought to the encoder's size as it is.",
+    "area": "seen: a training photo stands within 25 m; unseen: none does, but there are some in "
+    "the cell of a prototype around the photo or in one that touches it; held-out: there are none "
+    "there either.",
+}
 _MEANINGS = {
     "image_nn": "the place of the nearest training photo",
     "mean_prototypes": "class means, without learning",
@@ -80,6 +93,7 @@ def markdown(figures: Mapping[str, Any], *, pictures: Mapping[str, str]) -> str:
         "## Photos found within a distance, %\n",
         _recall_table(figures),
         _meanings(figures),
+        *_order_sections(figures),
         "## Photos found among the best k cells, %\n",
         _rank_table(figures),
         *_slice_sections(figures["slices"]),
@@ -109,6 +123,81 @@ def _recall_table(figures: Mapping[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _order_sections(figures: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the table of the order of the methods, and what is sure of it, in words."""
+    if not figures["differences"]:
+        return
+    yield "## The order of the methods\n"
+    yield _order_table(figures)
+    yield _bytes_text(figures)
+    yield "How many more photos the first finds than the second, in points of a hundred photos:\n"
+    yield _difference_table(figures["differences"])
+    yield _clear_text(figures["differences"])
+
+
+def _order_table(figures: Mapping[str, Any]) -> str:
+    shares, all_bytes = figures["database_share_of_image_nn"], figures["database_bytes"]
+    found = figures["recall_at_m"]
+    methods = [*(m for m in ORDER if m in found), *(m for m in found if m not in ORDER)]
+    rows = []
+    for method in methods:
+        recalls = [
+            _percent(found[method][str(d)], figures["recall_at_m_interval95"][method][str(d)])
+            for d in ORDERED_AT_M
+        ]
+        share = f"{shares[method]:.3g}" if shares else "-"
+        rows.append([_code(method), *recalls, _bytes(all_bytes[method]), share])
+    return _table(
+        ["method", *(f"{d} m, %" for d in ORDERED_AT_M), "database", "of `image_nn`'s"], rows
+    )
+
+
+def _bytes_text(figures: Mapping[str, Any]) -> str:
+    lines = ["Databases are vectors of float32, 4 bytes a number, alike for all methods"]
+    if "on_device" in figures["database_bytes"]:
+        lines.append(
+            "; that of `on_device` is what ships, compressed: it counts against the float32 of "
+            "`image_nn`, which could be compressed, too"
+        )
+    return "".join([*lines, ".\n"])
+
+
+def _difference_table(found: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            _claim(difference),
+            *(
+                _points(difference[_DIFFERENCE][d], difference[f"{_DIFFERENCE}_interval95"][d])
+                for d in difference[_DIFFERENCE]
+            ),
+        ]
+        for difference in found
+    ]
+    return _table(["difference", *(f"{d} m" for d in ORDERED_AT_M)], rows)
+
+
+def _clear_text(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return sentences on which differences are clear of zero."""
+    lines = []
+    for d in map(str, ORDERED_AT_M):
+        clear, open_ = [], []
+        for difference in found:
+            share = difference[_DIFFERENCE][d]
+            if is_clear(difference[f"{_DIFFERENCE}_interval95"][d]):
+                clear.append(f"{_claim(difference)} ({'more' if share > 0 else 'fewer'} photos)")
+            else:
+                open_.append(_claim(difference))
+        lines.append(
+            f"* Within {d} m, clear of zero: {', '.join(clear) or 'none'}; "
+            f"not told from zero: {', '.join(open_) or 'none'}.\n"
+        )
+    return "".join(lines)
+
+
+def _claim(difference: Mapping[str, Any]) -> str:
+    return f"{_code(difference['method'])} - {_code(difference['other'])}"
+
+
 def _rank_table(figures: Mapping[str, Any]) -> str:
     columns = [(rank, d) for d in _RANKED_AT_M for rank in RANKS]
     rows = []
@@ -125,17 +214,22 @@ def _rank_table(figures: Mapping[str, Any]) -> str:
 def _slice_sections(slices: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     """Yield a table for each slice that parts the photos, and a line for those that do not."""
     alike = []
+    seen = _main_share(slices.get("place", {}).get("seen"))
     for name, by_value in slices.items():
         if len(by_value) == 1:
             alike.append(f"{name} {next(iter(by_value))}")
             continue
         yield f"## By {name}: found within {SLICED_AT_M} m, %\n"
-        yield _slice_table(name, by_value)
+        yield _slice_table(name, by_value, seen=seen)
+        # A table's own areas have names of their own, which speak for themselves.
+        if name in _SLICE_NOTES and (name != "area" or by_value.keys() <= set(AREAS)):
+            yield f"{_SLICE_NOTES[name]}\n"
     if alike:
         yield f"All photos have: {', '.join(alike)}.\n"
 
 
-def _slice_table(name: str, by_value: Mapping[str, Any]) -> str:
+def _slice_table(name: str, by_value: Mapping[str, Any], *, seen: float | None) -> str:
+    """Return the table of a slice; its last column is over the share of seen photos, if known."""
     methods = list(next(iter(by_value.values()))["recall_at_m"])
     rows = []
     for value, figures in by_value.items():
@@ -146,9 +240,19 @@ def _slice_table(name: str, by_value: Mapping[str, Any]) -> str:
             )
             for method in methods
         ]
+        if seen:
+            found.append(f"{(_main_share(figures) or 0.0) / seen:.2f}")
         shown = value.replace("|", "\\|")
         rows.append([shown, f"{figures['num_queries']:,}", f"{figures['num_sequences']:,}", *found])
-    return _table([name, "photos", "sequences", *map(_code, methods)], rows)
+    of_seen = [f"{_code(_MAIN)}, of seen"] if seen else []
+    return _table([name, "photos", "sequences", *map(_code, methods), *of_seen], rows)
+
+
+def _main_share(figures: Mapping[str, Any] | None) -> float | None:
+    """Return the share of photos that the main method finds, None without it."""
+    if figures is None or _MAIN not in figures["recall_at_m"]:
+        return None
+    return float(figures["recall_at_m"][_MAIN][str(SLICED_AT_M)])
 
 
 def _meanings(figures: Mapping[str, Any]) -> str:
@@ -163,6 +267,12 @@ def _meanings(figures: Mapping[str, Any]) -> str:
 def _percent(share: float, ends: Sequence[float] | None) -> str:
     text = f"{100 * share:.1f}"
     return text if ends is None else f"{text} [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
+
+
+def _points(share: float, ends: Sequence[float] | None) -> str:
+    """Return a difference of shares; with a digit more, since it is told from zero by its ends."""
+    text = f"{100 * share:+.1f}"
+    return text if ends is None else f"{text} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
 
 
 def _bytes(num: int) -> str:

@@ -126,7 +126,8 @@ def load_imagery(config: FitConfig) -> list[Mosaic]:
 
 def input_spec(config: FitConfig) -> InputSpec:
     """Return what the ground encoder of a run takes."""
-    return InputSpec(width=config.data.photo_width, height=config.data.photo_height)
+    data = config.data
+    return InputSpec(width=data.photo_width, height=data.photo_height, resize=data.resize)
 
 
 @lru_cache(maxsize=2)

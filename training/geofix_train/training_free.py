@@ -106,6 +106,7 @@ def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFr
         prototypes=means,
         aerial=np.zeros_like(means),
         num_photos=counts,
+        prototype_photos=counts.astype(np.float32),
         kappa=1.0,
         provenance={"num_training_photos": int(is_train.sum()), "encoder": photos.encoder_name},
     )

@@ -23,6 +23,7 @@ from geofix_train.importers.photo import (
     photos_below,
     upright_size,
 )
+from geofix_train.photo_table import HEADING_NORTH
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _NORTHS = {"T": "true", "M": "magnetic"}
@@ -63,7 +64,7 @@ def _photo(path: Path, sequence_id: str) -> ImportedPhoto:
         captured_at=_captured_at(details),
         camera=" ".join(filter(None, (_text(exif.get(tag)) for tag in (Base.Make, Base.Model)))),
         sequence_id=sequence_id,
-        more={"heading_north": north if math.isfinite(heading_deg) else ""},
+        more={HEADING_NORTH: north if math.isfinite(heading_deg) else ""},
     )
 
 

@@ -1,13 +1,15 @@
 """Write a town as an ordinary data set: a photo table, photos, GeoTIFF orthophotos of two dates."""
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from geofix_train.photo_table import PhotoTable, write_photo_table
 from geofix_train.town.drives import Shot, plan_drives
 from geofix_train.town.light import SEASONS, light_at
 from geofix_train.town.ortho import render_ortho
-from geofix_train.town.raster import World, paint
+from geofix_train.town.raster import Warp, World, paint, streets_around
 from geofix_train.town.street_view import Camera, render_photo
 
 TOWN_VERSION = 1  # grows when the look of the town changes
@@ -28,6 +30,8 @@ PHOTO_SIZE = (128, 96)
 PIXEL_M = 0.6
 TILE_PIXELS = 512
 MARGIN_M = 160.0  # imagery reaches this far beyond the photos
+SECTOR_M = 1400.0  # at most, the side of what a process paints at a time
+SIGHT_M = 220.0  # painted around it, besides whole districts: what is seen and throws shadows
 AERIAL_DATES = {"2023-07-05": ("summer", 10.5), "2024-10-20": ("autumn", 14.0)}
 
 # Metres on a transverse Mercator plane through the centre, so that the town's x and y are true
@@ -35,20 +39,28 @@ AERIAL_DATES = {"2023-07-05": ("summer", 10.5), "2024-10-20": ("autumn", 14.0)}
 CRS = f"+proj=tmerc +lat_0={CENTRE[0]} +lon_0={CENTRE[1]} +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m"
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs to paint the same world again."""
+class _Sector(NamedTuple):
+    """A part of the town that a process paints at a time: a whole one would not fit in memory."""
 
     seed: int
-    half_m: float
+    x0: float
+    y0: float
+    x1: float
+    y1: float
 
-    def world(self) -> World:
-        reach = self.half_m + MARGIN_M + 60.0
-        return paint(self.seed, x0=-reach, y0=-reach, x1=reach, y1=reach)
+    def holds(self, x: float, y: float) -> bool:
+        """Return whether a point lies in it; each point lies in one."""
+        return self.x0 <= x < self.x1 and self.y0 <= y < self.y1
 
 
 def make_town(
-    out: Path, *, size_km: float, num_photos: int, seed: int, num_workers: int = 0
+    out: Path,
+    *,
+    size_km: float,
+    num_photos: int,
+    seed: int,
+    photographed: float = 1.0,
+    num_workers: int = 0,
 ) -> PhotoTable:
     """Write a town to the folder `out` and return its photo table.
 
@@ -58,6 +70,8 @@ def make_town(
         size_km: side of the square that photos are taken in, at least 0.8.
         num_photos: of all splits together, at least 50.
         seed: the same seed and `TOWN_VERSION` give the same pixels everywhere.
+        photographed: share of the districts that have ground photos, 0.1 to 1; the others are known
+            from above alone, and only some photos of the test and validation splits show them.
         num_workers: processes; 0 means one a core. They are spawned: a program that calls this
             does so under `if __name__ == "__main__":`.
 
@@ -71,15 +85,24 @@ def make_town(
         raise ValueError(f"--photos is {num_photos}, want at least 50")
     if seed < 0:
         raise ValueError(f"--seed is {seed}, want 0 or more")
+    if not 0.1 <= photographed <= 1:
+        raise ValueError(f"--photographed is {photographed}, want 0.1 to 1")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty: choose another folder or remove it")
     out.mkdir(parents=True, exist_ok=True)
-    job = _Job(seed, size_km * 500.0)
-    world = job.world()
+    half_m = size_km * 500.0
+    reach = half_m + MARGIN_M
+    warp = Warp.from_seed(seed)
     shots = plan_drives(
-        world.streets, world.warp, size_m=2 * job.half_m, num_photos=num_photos, seed=seed
+        streets_around(seed, warp, x0=-reach, y0=-reach, x1=reach, y1=reach),
+        warp,
+        size_m=2 * half_m,
+        num_photos=num_photos,
+        seed=seed,
+        photographed=photographed,
     )
-    _write_images(out, job, shots, num_workers or os.cpu_count() or 1)
+    sectors = _sectors(seed, reach)
+    _write_images(out, sectors, list(_squares(reach)), shots, num_workers or os.cpu_count() or 1)
     table = _table(shots)
     write_photo_table(table, out / "photos.parquet")
     facts = {
@@ -87,63 +110,79 @@ def make_town(
         "seed": seed,
         "size_km": size_km,
         "num_photos": len(shots),
+        "photographed": photographed,
     }
     (out / "town.json").write_text(json.dumps(facts, indent=2) + "\n")
-    contact_sheet(world, shots).save(out / "contact_sheet.png")
+    contact_sheet(sectors, shots).save(out / "contact_sheet.png")
     return table
 
 
-def contact_sheet(world: World, shots: list[Shot]) -> Image.Image:
-    """Return a picture of the town: both orthophotos and twelve photos."""
+def contact_sheet(sectors: list[_Sector], shots: list[Shot]) -> Image.Image:
+    """Return a picture of the town: both orthophotos of its middle and six photos."""
     pixels = 440
     views = [
         render_ortho(
-            world, west=-220.0, north=220.0, num_pixels=pixels, pixel_m=1.0,
-            season=SEASONS[season], light=light_at("clear", hour), seed=1,
+            _world(_sector_of(sectors, 0.0, 0.0)), west=-220.0, north=220.0, num_pixels=pixels,
+            pixel_m=1.0, season=SEASONS[season], light=light_at("clear", hour), seed=1,
         )
         for season, hour in AERIAL_DATES.values()
     ]  # fmt: skip
-    sheet = Image.new("RGB", (2 * pixels + 3 * 290 + 40, 2 * pixels // 2 + 10), "white")
+    sheet = Image.new("RGB", (2 * (pixels + 10) + 3 * 300, pixels), "white")
     for number, view in enumerate(views):
         sheet.paste(Image.fromarray(view), (number * (pixels + 10), 0))
     picks = np.linspace(0, len(shots) - 1, 6).astype(int)
     for number, pick in enumerate(picks):
-        photo = Image.fromarray(_photo(world, shots[pick], size=(290, 215)))
-        at = (2 * (pixels + 10) + number % 3 * 300, number // 3 * 225)
-        sheet.paste(photo, at)
-    return sheet.crop((0, 0, sheet.width, pixels))
+        shot = shots[pick]
+        world = _world(_sector_of(sectors, shot.x, shot.y))
+        photo = Image.fromarray(_photo(world, shot, size=_upright(shot, (290, 215))))
+        sheet.paste(photo, (2 * (pixels + 10) + number % 3 * 300, number // 3 * 225))
+    return sheet
 
 
-_worker_world: World | None = None
+@lru_cache(maxsize=1)
+def _world(sector: _Sector) -> World:
+    """Paint a sector and what is seen from it; a process works on one at a time."""
+    return paint(
+        sector.seed, x0=sector.x0 - SIGHT_M, y0=sector.y0 - SIGHT_M, x1=sector.x1 + SIGHT_M,
+        y1=sector.y1 + SIGHT_M,
+    )  # fmt: skip
 
 
-def _start_worker(job: _Job) -> None:
-    global _worker_world
-    _worker_world = job.world()
+def _sectors(seed: int, half_m: float) -> list[_Sector]:
+    """Return the parts of a square of side 2 x `half_m` around the middle."""
+    num = math.ceil(2 * half_m / SECTOR_M)
+    edges = np.linspace(-half_m, half_m, num + 1).tolist()
+    spans = list(itertools.pairwise(edges))
+    return [_Sector(seed, x0, y0, x1, y1) for y0, y1 in spans for x0, x1 in spans]
 
 
-def _world_here() -> World:
-    if _worker_world is None:
-        raise RuntimeError("no world was painted in this process")
-    return _worker_world
+def _sector_of(sectors: list[_Sector], x: float, y: float) -> _Sector:
+    return next(sector for sector in sectors if sector.holds(x, y))
 
 
-def _write_images(out: Path, job: _Job, shots: list[Shot], num_workers: int) -> None:
+def _write_images(
+    out: Path,
+    sectors: list[_Sector],
+    squares: list[tuple[float, float]],
+    shots: list[Shot],
+    num_workers: int,
+) -> None:
     (out / "photos").mkdir()
-    squares = list(_squares(job.half_m + MARGIN_M))
     for date in AERIAL_DATES:
         (out / "aerial" / date).mkdir(parents=True)
+    jobs: list[tuple[Callable[..., None], Any]] = []
+    half = TILE_PIXELS * PIXEL_M / 2
+    for sector in sectors:  # one after the other, so that a process seldom paints anew
+        own = [(w, n) for w, n in squares if sector.holds(w + half, n - half)]
+        jobs += [(_write_tile, (out, sector, date, *at)) for date in AERIAL_DATES for at in own]
+        inside = [(i, shot) for i, shot in enumerate(shots) if sector.holds(shot.x, shot.y)]
+        starts = range(0, len(inside), 50)
+        jobs += [(_write_photos, (out, sector, inside[at : at + 50])) for at in starts]
     context = get_context("spawn")  # forking a process that may hold threads is not safe
-    with ProcessPoolExecutor(num_workers, context, _start_worker, (job,)) as pool:
-        jobs = [
-            *(pool.submit(_write_tile, out, date, *at) for date in AERIAL_DATES for at in squares),
-            *(
-                pool.submit(_write_photos, out, list(enumerate(shots))[start : start + 50])
-                for start in range(0, len(shots), 50)
-            ),
-        ]
+    with ProcessPoolExecutor(num_workers, context) as pool:
+        futures = [pool.submit(write, *arguments) for write, arguments in jobs]
         try:
-            for done in tqdm(jobs, desc="town", unit="job", disable=None):
+            for done in tqdm(futures, desc="town", unit="job", disable=None):
                 done.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -159,10 +198,10 @@ def _squares(half_m: float) -> Iterator[tuple[float, float]]:
             yield -num * side / 2 + column * side, num * side / 2 - row * side
 
 
-def _write_tile(out: Path, date: str, west: float, north: float) -> None:
+def _write_tile(out: Path, sector: _Sector, date: str, west: float, north: float) -> None:
     season, hour = AERIAL_DATES[date]
     image = render_ortho(
-        _world_here(), west=west, north=north, num_pixels=TILE_PIXELS, pixel_m=PIXEL_M,
+        _world(sector), west=west, north=north, num_pixels=TILE_PIXELS, pixel_m=PIXEL_M,
         season=SEASONS[season], light=light_at("clear", hour), seed=int(west * 31 + north) % 2**31,
     )  # fmt: skip
     name = f"x{west:+.0f}_y{north:+.0f}.tif"
@@ -171,10 +210,15 @@ def _write_tile(out: Path, date: str, west: float, north: float) -> None:
     )
 
 
-def _write_photos(out: Path, shots: list[tuple[int, Shot]]) -> None:
+def _write_photos(out: Path, sector: _Sector, shots: list[tuple[int, Shot]]) -> None:
     for number, shot in shots:
-        image = Image.fromarray(_photo(_world_here(), shot, size=PHOTO_SIZE))
-        image.save(out / _photo_path(number), quality=90)
+        photo = _photo(_world(sector), shot, size=_upright(shot, PHOTO_SIZE))
+        Image.fromarray(photo).save(out / _photo_path(number), quality=90)
+
+
+def _upright(shot: Shot, size: tuple[int, int]) -> tuple[int, int]:
+    """Return width and height of a photo: a phone is held upright."""
+    return size[::-1] if shot.camera == "phone" else size
 
 
 def _photo_path(number: int) -> str:
@@ -208,5 +252,6 @@ def _table(shots: list[Shot]) -> PhotoTable:
             "split": [shot.split for shot in shots],
             "season": [shot.season for shot in shots],
             "light": [shot.light for shot in shots],
+            "slice_area": [shot.area for shot in shots],
         }
     )

@@ -1,7 +1,9 @@
 """Who photographed what, when: drives through the street network and their split.
 
 Some streets and whole districts are kept without training photos: there only aerial imagery can
-help. Test photos come from other drives and later dates than training photos, never from the same.
+help. Of a large town most may have no photos at all, as most of a real one has none; the districts
+that do lie around its hearts. Test photos come from other drives and later dates than training
+photos, never from the same.
 """
 
 import itertools
@@ -22,6 +24,26 @@ _QUOTAS = {
     ("val", "val only"): 0.02,
     ("test", "seen"): 0.12,
     ("test", "test only"): 0.08,
+}
+
+
+class _CameraKind(NamedTuple):
+    """How a kind of camera is held and built; a phone is held upright."""
+
+    height_m: float
+    hfov_deg: tuple[float, float]
+
+
+_CAMERAS = {
+    "car": _CameraKind(2.5, (76.0, 92.0)),
+    "pedestrian": _CameraKind(1.7, (60.0, 74.0)),
+    "phone": _CameraKind(1.6, (48.0, 56.0)),
+}
+# Cars take most photos that one learns from; people ask with phones.
+_CAMERA_SHARES = {
+    "train": (0.65, 0.30, 0.05),
+    "val": (0.60, 0.25, 0.15),
+    "test": (0.60, 0.25, 0.15),
 }
 _SEASON_OF_MONTH = (
     ("winter",) * 2 + ("spring",) * 3 + ("summer",) * 4 + ("autumn",) * 2 + ("winter",)
@@ -47,7 +69,11 @@ class Shot(NamedTuple):
     split: str
     has_heading: bool
     has_hfov: bool
+    area: str  # what training knows of the place: one of AREAS
     seed: int
+
+
+AREAS = ("driven street", "street without photos", "district without photos")
 
 
 class _Edge(NamedTuple):
@@ -58,6 +84,7 @@ class _Edge(NamedTuple):
     end: float
     nodes: tuple[int, int]
     role: str
+    area: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +94,13 @@ class _Network:
 
 
 def plan_drives(
-    streets: tuple[Street, ...], warp: Warp, *, size_m: float, num_photos: int, seed: int
+    streets: tuple[Street, ...],
+    warp: Warp,
+    *,
+    size_m: float,
+    num_photos: int,
+    seed: int,
+    photographed: float = 1.0,
 ) -> list[Shot]:
     """Return `num_photos` shots in all, drive by drive.
 
@@ -77,8 +110,11 @@ def plan_drives(
         size_m: side of the square, centred on the town, that photos stay in.
         num_photos: of all splits together.
         seed: of the drives.
+        photographed: share of the districts that have photos in every split.
     """
-    network = _network(streets, warp, size_m / 2 - 12.0, np.random.default_rng([seed, 2]))
+    network = _network(
+        streets, warp, size_m / 2 - 12.0, np.random.default_rng([seed, 2]), photographed
+    )
     shots: list[Shot] = []
     for quota, ((split, role), share) in enumerate(_QUOTAS.items()):
         rng = np.random.default_rng([seed, 2, quota])
@@ -97,13 +133,17 @@ def plan_drives(
 
 
 def _network(
-    streets: tuple[Street, ...], warp: Warp, half_m: float, rng: np.random.Generator
+    streets: tuple[Street, ...],
+    warp: Warp,
+    half_m: float,
+    rng: np.random.Generator,
+    photographed: float,
 ) -> _Network:
     """Cut the streets of the town at their crossings; decide who may drive where."""
-    roles = _roles(streets, warp, half_m, rng)
+    roles = _roles(streets, warp, half_m, rng, photographed)
     nodes: dict[tuple[float, float], int] = {}
     edges: list[_Edge] = []
-    for street, role in zip(streets, roles, strict=True):
+    for street, (role, area) in zip(streets, roles, strict=True):
         cuts = sorted(
             other.at
             for other in streets
@@ -116,7 +156,7 @@ def _network(
             x, y = warp.xy(np.array([p[0] for p in ends]), np.array([p[1] for p in ends]))
             if end - start > 8.0 and max(np.abs(x).max(), np.abs(y).max()) < half_m:
                 a, b = (nodes.setdefault((round(u, 1), round(v, 1)), len(nodes)) for u, v in ends)
-                edges.append(_Edge(street, start, end, (a, b), role))
+                edges.append(_Edge(street, start, end, (a, b), role, area))
     for role in ("val only", "test only"):
         edges = _with_role(edges, role)
     of_node: dict[int, list[int]] = {}
@@ -132,13 +172,38 @@ def _with_role(edges: list[_Edge], role: str) -> list[_Edge]:
     if all(edge.role != role for edge in edges):
         side_streets = (e.street for e in edges if e.role == "seen" and not e.street.is_avenue)
         spare = next(side_streets, None)
-    return [edge._replace(role=role) if edge.street is spare else edge for edge in edges]
+    return [
+        edge._replace(role=role, area=AREAS[1]) if edge.street is spare else edge for edge in edges
+    ]
 
 
 def _roles(
-    streets: tuple[Street, ...], warp: Warp, half_m: float, rng: np.random.Generator
-) -> list[str]:
-    """Decide for each street: "seen", "val only" or "test only". Avenues are always seen."""
+    streets: tuple[Street, ...],
+    warp: Warp,
+    half_m: float,
+    rng: np.random.Generator,
+    photographed: float,
+) -> list[tuple[str, str]]:
+    """Decide for each street: "seen", "val only", "test only" or "none"; and its area."""
+    kept = _kept_districts(_districts_inside(streets, warp, half_m), rng, photographed)
+    roles = []
+    for street in streets:
+        draw = rng.uniform()
+        by_chance = "test only" if draw < 0.1 else "val only" if draw < 0.15 else "seen"
+        # A town that is photographed all over shares its avenues with the districts kept back.
+        if street.district in kept and not (street.is_avenue and photographed == 1):
+            roles.append((kept[street.district], AREAS[2]))
+        elif street.is_avenue or by_chance == "seen":
+            roles.append(("seen", AREAS[0]))
+        else:
+            roles.append((by_chance, AREAS[1]))
+    return roles
+
+
+def _districts_inside(
+    streets: tuple[Street, ...], warp: Warp, half_m: float
+) -> list[tuple[int, int]]:
+    """Return the districts with side streets in the town, those with the most first."""
     inside: dict[tuple[int, int], int] = {}
     for street in streets:
         middle = (street.start + street.end) / 2
@@ -146,21 +211,35 @@ def _roles(
         x, y = warp.xy(np.array(u), np.array(v))
         if not street.is_avenue and max(abs(float(x)), abs(float(y))) < half_m:
             inside[street.district] = inside.get(street.district, 0) + 1
-    # Districts with many streets in the town, so that holding one back takes something away.
-    districts = sorted(inside, key=lambda place: (-inside[place], place))[
-        : max(3, len(inside) // 2)
-    ]
-    chosen = [districts[i] for i in rng.permutation(len(districts))]
-    num_held = max(1, len(inside) // 8)
-    role_of = dict.fromkeys(chosen[:num_held], "test only") | dict.fromkeys(
-        chosen[num_held : num_held + max(1, num_held // 2)], "val only"
-    )
-    roles = []
-    for street in streets:
-        draw = rng.uniform()
-        by_chance = "test only" if draw < 0.1 else "val only" if draw < 0.15 else "seen"
-        roles.append("seen" if street.is_avenue else role_of.get(street.district, by_chance))
-    return roles
+    return sorted(inside, key=lambda place: (-inside[place], place))
+
+
+def _kept_districts(
+    districts: list[tuple[int, int]], rng: np.random.Generator, photographed: float
+) -> dict[tuple[int, int], str]:
+    """Return the role of each district without training photos."""
+    num_test = max(1, len(districts) // 8)
+    num_val = max(1, num_test // 2)
+    if photographed < 1:
+        choice = _far_from_hearts(districts, 1 - photographed, rng)
+    else:  # among those with many streets, so that holding one back takes something away
+        choice = districts[: max(3, len(districts) // 2)]
+    chosen = [choice[i] for i in rng.permutation(len(choice))]
+    roles = ["test only"] * num_test + ["val only"] * num_val
+    if photographed < 1:
+        roles += ["none"] * (len(chosen) - len(roles))
+    return dict(zip(chosen, roles, strict=False))
+
+
+def _far_from_hearts(
+    districts: list[tuple[int, int]], share: float, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return the share of the districts that lie farthest from the nearest of three hearts."""
+    places = np.array(districts, float)
+    hearts = places[rng.choice(len(places), size=3, replace=False)]
+    away = ((places[:, None] - hearts) ** 2).sum(axis=2).min(axis=1)
+    order = np.argsort(-away, kind="stable")
+    return [districts[i] for i in order[: max(3, round(share * len(districts)))]]
 
 
 def _drive(
@@ -177,8 +256,9 @@ def _drive(
     year, month = int(rng.choice(_YEARS[split])), int(rng.choice(_MONTHS))
     midnight = datetime(year, month, int(rng.integers(1, 29)), tzinfo=timezone.utc)
     hour = rng.uniform(8.5, 17.0)
-    is_car = rng.uniform() < 0.65
-    hfov = rng.uniform(76.0, 92.0) if is_car else rng.uniform(60.0, 74.0)
+    camera = str(rng.choice(list(_CAMERAS), p=_CAMERA_SHARES[split]))
+    is_car = camera == "car"
+    hfov = rng.uniform(*_CAMERAS[camera].hfov_deg)
     mount = float(rng.choice((0.0, 90.0, -90.0, 180.0), p=(0.7, 0.1, 0.1, 0.1))) if is_car else 0.0
     has_heading, has_hfov = bool(rng.uniform() > 0.08), bool(rng.uniform() > 0.08)
     light = str(rng.choice(("clear", "overcast", "low sun"), p=(0.5, 0.35, 0.15)))
@@ -186,7 +266,7 @@ def _drive(
     aside = 1.8 if is_car else rng.choice((-1.0, 1.0)) * 4.0  # driving on the right; a sidewalk
     shots = []
     seconds = 0.0
-    for u, v, forward_u, forward_v in _stops(network, walk, spacing=spacing, aside=aside):
+    for u, v, forward_u, forward_v, area in _stops(network, walk, spacing=spacing, aside=aside):
         x, y, heading = _pose(warp, u, v, forward_u, forward_v)
         turn = mount + (rng.uniform(-6, 6) if is_car else rng.uniform(-45, 45))
         seconds += spacing / (8.0 if is_car else 1.3)
@@ -197,8 +277,8 @@ def _drive(
                 y=y,
                 heading_deg=(heading + turn) % 360.0,
                 hfov_deg=hfov,
-                camera="car" if is_car else "pedestrian",
-                height_m=2.5 if is_car else 1.7,
+                camera=camera,
+                height_m=_CAMERAS[camera].height_m,
                 captured_at=(midnight + clock).isoformat(),
                 season=_SEASON_OF_MONTH[month - 1],
                 light=light,
@@ -207,6 +287,7 @@ def _drive(
                 split=split,
                 has_heading=has_heading,
                 has_hfov=has_hfov,
+                area=area,
                 seed=int(rng.integers(2**31)),
             )
         )
@@ -243,8 +324,8 @@ def _walk(
 
 def _stops(
     network: _Network, walk: list[tuple[int, bool]], *, spacing: float, aside: float
-) -> list[tuple[float, float, float, float]]:
-    """Return (u, v, forward_u, forward_v) every `spacing` metres, `aside` metres to the right."""
+) -> list[tuple[float, float, float, float, str]]:
+    """Return (u, v, forward_u, forward_v, area) every `spacing` metres, `aside` to the right."""
     stops = []
     rest = spacing / 2
     for number, onward in walk:
@@ -254,9 +335,9 @@ def _stops(
         while rest < length:
             along = begin + sign * rest
             if edge.street.along_u:
-                stops.append((along, edge.street.at - sign * aside, sign, 0.0))
+                stops.append((along, edge.street.at - sign * aside, sign, 0.0, edge.area))
             else:
-                stops.append((edge.street.at + sign * aside, along, 0.0, sign))
+                stops.append((edge.street.at + sign * aside, along, 0.0, sign, edge.area))
             rest += spacing
         rest -= length
     return stops

@@ -1,4 +1,4 @@
-"""The plan painted on a grid in (u, v): what covers each 0.3 m square and how high it stands."""
+"""The plan painted on a grid in (u, v): what covers each square and how high it stands."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from geofix_train.town.plan import (
     district,
 )
 
-RESOLUTION_M = 0.3
+RESOLUTION_M = 0.3  # side of a square
 HEIGHT_STEP_M = 0.25  # heights are stored in 8 bits: up to 63 m
 FIRST_BUILDING = 16  # surfaces below are ground materials, the rest are buildings
 
@@ -108,57 +108,84 @@ class World:
 
     seed: int
     warp: Warp
-    origin: tuple[float, float]  # (u, v) of the first square's corner
+    resolution_m: float  # side of a square
+    origin: tuple[int, int]  # of the first square, counted along u and v from (0, 0)
     surface: npt.NDArray[np.int32]  # (V, U)
     height: npt.NDArray[np.uint8]  # (V, U), in HEIGHT_STEP_M
     buildings: BuildingTable
-    streets: tuple[Street, ...]
     trees: npt.NDArray[np.float64]  # (T, 5): x, y, radius, height, tint
 
     def index(self, u: Floats, v: Floats) -> npt.NDArray[np.intp]:
         """Return flat indices into the layers; points outside land on the nearest square."""
         rows, columns = self.surface.shape
-        column = ((u - self.origin[0]) * (1 / RESOLUTION_M)).astype(np.intp)
-        row = ((v - self.origin[1]) * (1 / RESOLUTION_M)).astype(np.intp)
+        column = np.floor(u * (1 / self.resolution_m)).astype(np.intp) - self.origin[0]
+        row = np.floor(v * (1 / self.resolution_m)).astype(np.intp) - self.origin[1]
         at = np.clip(row, 0, rows - 1) * columns + np.clip(column, 0, columns - 1)
         return np.asarray(at, np.intp)
 
 
-def paint(seed: int, *, x0: float, y0: float, x1: float, y1: float) -> World:
+def paint(
+    seed: int, *, x0: float, y0: float, x1: float, y1: float, resolution_m: float = RESOLUTION_M
+) -> World:
     """Paint all districts that touch the box (metres east and north), and one more all around."""
     warp = Warp.from_seed(seed)
-    edge_x = np.linspace(x0, x1, 33)
-    edge_y = np.linspace(y0, y1, 33)
-    u, v = warp.uv(*(side.ravel() for side in np.meshgrid(edge_x, edge_y)))
-    first = int(u.min() // DISTRICT_M) - 1, int(v.min() // DISTRICT_M) - 1
-    last = int(u.max() // DISTRICT_M) + 1, int(v.max() // DISTRICT_M) + 1
-    districts = [
-        district(seed, column, row)
-        for row in range(first[1], last[1] + 1)
-        for column in range(first[0], last[0] + 1)
-    ]
-    origin = first[0] * DISTRICT_M, first[1] * DISTRICT_M
-    shape = tuple(round((last[i] + 1 - first[i]) * DISTRICT_M / RESOLUTION_M) for i in (1, 0))
-    brush = _Brush(np.full(shape, GRASS, np.int32), np.zeros(shape, np.uint8), origin)
+    first, last = _districts_around(warp, x0, y0, x1, y1)
+    districts = _districts(seed, first, last)
+    # Squares are counted from (0, 0), so that they are the same wherever one starts.
+    corner, end = (
+        [round(at * DISTRICT_M / resolution_m) for at in place]
+        for place in (first, (last[0] + 1, last[1] + 1))
+    )
+    shape = end[1] - corner[1], end[0] - corner[0]
+    origin = corner[0], corner[1]
+    brush = _Brush(np.full(shape, GRASS, np.int32), np.zeros(shape, np.uint8), origin, resolution_m)
     buildings = [building for d in districts for building in d.buildings]
     _paint_ground(brush, districts)
     for number, building in enumerate(buildings):
         brush.stand(building, FIRST_BUILDING + number)
     trees = _trees_in_xy([tree for d in districts for tree in d.trees], warp)
-    streets = tuple(street for d in districts for street in d.streets)
     table = BuildingTable.from_buildings(buildings)
-    return World(seed, warp, origin, brush.surface, brush.height, table, streets, trees)
+    return World(seed, warp, resolution_m, origin, brush.surface, brush.height, table, trees)
+
+
+def streets_around(
+    seed: int, warp: Warp, *, x0: float, y0: float, x1: float, y1: float
+) -> tuple[Street, ...]:
+    """Return the streets that `paint` would paint for the box."""
+    districts = _districts(seed, *_districts_around(warp, x0, y0, x1, y1))
+    return tuple(street for d in districts for street in d.streets)
+
+
+def _districts_around(
+    warp: Warp, x0: float, y0: float, x1: float, y1: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return column and row of the first and the last district."""
+    edges = np.linspace(x0, x1, 33), np.linspace(y0, y1, 33)
+    u, v = warp.uv(*(side.ravel() for side in np.meshgrid(*edges)))
+    return (
+        (int(u.min() // DISTRICT_M) - 1, int(v.min() // DISTRICT_M) - 1),
+        (int(u.max() // DISTRICT_M) + 1, int(v.max() // DISTRICT_M) + 1),
+    )
+
+
+def _districts(seed: int, first: tuple[int, int], last: tuple[int, int]) -> list[District]:
+    return [
+        district(seed, column, row)
+        for row in range(first[1], last[1] + 1)
+        for column in range(first[0], last[0] + 1)
+    ]
 
 
 @dataclass(frozen=True)
 class _Brush:
     surface: npt.NDArray[np.int32]
     height: npt.NDArray[np.uint8]
-    origin: tuple[float, float]
+    origin: tuple[int, int]
+    resolution_m: float
 
     def window(self, rect: Rect) -> tuple[slice, slice]:
         at = [
-            max(0, round((value - self.origin[i % 2]) / RESOLUTION_M))
+            max(0, round(value / self.resolution_m) - self.origin[i % 2])
             for i, value in enumerate(rect)
         ]
         return slice(at[1], at[3]), slice(at[0], at[2])

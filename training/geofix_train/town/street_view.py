@@ -155,7 +155,9 @@ def _facade(
     is_window = in_bay & in_floor & (z < table.eave[number] - 0.8)
     wall = table.facade[number] * (1 + 0.05 * noise(along, z, scale_m=0.15, seed=3))[:, None]
     wall = np.where((floor_m < 0.95)[:, None], table.trim[number], wall)
-    pane = np.abs(noise(np.floor(bay), np.floor(floor_m) + 31.0 * number, scale_m=1.0, seed=5))
+    # Told apart by where they stand, which is the same from wherever the world was painted.
+    own = np.floor(table.rect[number, 0]) + 31.0 * np.floor(table.rect[number, 1])
+    pane = np.abs(noise(np.floor(bay), np.floor(floor_m) + own, scale_m=1.0, seed=5))
     glass = np.float32(0.16) + 0.22 * pane[:, None] * np.array([0.9, 1.0, 1.15], np.float32)
     mixed = wall + (glass - wall) * fade * np.float32(0.9) * is_window[:, None]
     return np.asarray(mixed, np.float32)

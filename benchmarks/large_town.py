@@ -1,0 +1,127 @@
+"""The large town: which method finds how many photos, where, and what makes photos hard to find.
+
+    geofix-train town build/large_town --size-km 6.4 --photos 60000 --photographed 0.4
+    geofix-train fit recipes/large_town.toml -o build/large_town/run
+    python -m benchmarks.large_town build/large_town/run
+
+Makes the run's codes, encoder and pack, and evaluates all of them on the test split.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Value, write_record
+from geofix_export import build_pack, export_encoder
+from geofix_train.cell_codes import CellCodes, write_cell_codes
+from geofix_train.checkpoint import WEIGHTS
+from geofix_train.codes import encode_run, make_codes
+from geofix_train.config import RUN_CONFIG
+from geofix_train.evaluate import evaluate_run
+from geofix_train.order import ORDER
+from geofix_train.report import report
+
+METHODS = (*ORDER, "on_device")
+DRIVEN = "driven street"
+WITHIN = "100"  # metres, as reports name them
+_AREAS_MEANING = """Test photos of a town of 6.4 x 6.4 km, {num_train:,} training photos in two
+fifths of its districts, {num_cells:,} cells. On *driven streets* there are training photos of other
+drives; *streets without photos* lie among these; *districts without photos* are known from above
+alone. *on_device* is the pack in the SDK. Intervals: 95 %, over sequences."""
+_ORDER_MEANING = """The whole test split of the large town, and paired differences: both methods are
+drawn on the same sequences, so the interval tells whether one finds more than the other. Bytes: of
+each database, as a share of the nearest training image's at float32."""
+_SLICES_MEANING = """Hybrid codes, test photos on the large town's driven streets, within 100 m: the
+whole, and what one can tell photos apart by. Training saw all seasons, mostly cars, few phones, and
+a tenth of its photos made to look old. An encoder is told neither heading nor field of view."""
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="a finished run on the large town")
+    run = parser.parse_args().run
+    codes, pack = _make_pack(run)
+    predictions = evaluate_run(run, pack=pack, looks=("gray", "lowres", "jpeg")).predictions
+    everything = report(predictions)
+    driven = report(predictions[predictions.slices["area"] == DRIVEN])
+    areas = _AREAS_MEANING.format(
+        num_train=codes.provenance["num_training_photos"], num_cells=len(codes.cells)
+    )
+    for name, title, meaning, values in (
+        ("large_town", "The large town", areas, _areas(everything, run, pack)),
+        ("order", "The order of the methods", _ORDER_MEANING, _order(everything)),
+        ("slices", "Seasons, cameras, looks", _SLICES_MEANING, _slices(driven)),
+    ):
+        write_record(
+            name,
+            title=title,
+            meaning=meaning,
+            values=list(values),
+            command="python -m benchmarks.large_town build/large_town/run",
+        )
+
+
+def _make_pack(run: Path) -> tuple[CellCodes, Path]:
+    encoded = encode_run(run)
+    codes = make_codes(encoded)
+    write_cell_codes(codes, run / "codes" / "codes.safetensors")
+    pack = run / "large_town.geofix"
+    build_pack(
+        pack,
+        cells=codes.cells,
+        cell_codes=codes.cell_codes,
+        encoders=[export_encoder(run)],
+        queries=encoded.queries("val"),
+        title="Large synthetic town",
+        attribution="geofix built-in town",
+        license="Apache-2.0",
+        provenance={**codes.provenance, "kappa": codes.kappa},
+    )
+    return codes, pack
+
+
+def _areas(report: dict[str, Any], run: Path, pack: Path) -> Iterator[Value]:
+    for area, figures in report["slices"]["area"].items():
+        yield Value(f"{area}: photos", figures["num_queries"], "")
+        for method in METHODS:
+            yield _recall(figures, method, f"{area}, {method}")
+        yield Value(f"{area}, hybrid: median error", figures["median_error_m"]["hybrid"], "m")
+    seconds = (run / WEIGHTS).stat().st_mtime - (run / RUN_CONFIG).stat().st_mtime
+    yield Value("training", round(seconds / 60, 1), "min")
+    yield Value("region pack", pack.stat().st_size, "bytes")
+
+
+def _order(report: dict[str, Any]) -> Iterator[Value]:
+    for distance in ("100", "200"):
+        for method in METHODS:
+            yield _recall(report, method, method, distance)
+    for claim in report["differences"]:
+        for distance, share in claim["recall_difference_at_m"].items():
+            low, high = claim["recall_difference_at_m_interval95"][distance]
+            what = f"{claim['method']} above {claim['other']}, {distance} m"
+            yield Value(what, share, f"[{low:+.3f}, {high:+.3f}]")
+    for method, share in report["database_share_of_image_nn"].items():
+        yield Value(f"{method}: bytes, of the nearest training image's", share, "")
+
+
+def _slices(report: dict[str, Any]) -> Iterator[Value]:
+    whole = report["recall_at_m"]["hybrid"][WITHIN]
+    yield _recall(report, "hybrid", "all")
+    for name in ("season", "camera", "look", "heading", "hfov"):
+        for value, figures in report["slices"][name].items():
+            what = f"{name} {value} ({figures['num_queries']:,} photos)"
+            yield _recall(figures, "hybrid", what)
+            share = figures["recall_at_m"]["hybrid"][WITHIN] / whole
+            yield Value(f"{name} {value}, of all", round(share, 3), "")
+
+
+def _recall(figures: dict[str, Any], method: str, what: str, distance: str = WITHIN) -> Value:
+    low, high = figures["recall_at_m_interval95"][method][distance]
+    share = figures["recall_at_m"][method][distance]
+    return Value(f"{what}: within {distance} m", share, f"[{low:.3f}, {high:.3f}]")
+
+
+if __name__ == "__main__":
+    main()
