@@ -5,10 +5,11 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,15 @@ def machine_facts() -> dict[str, Any]:
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": dict(_versions()),
     }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    """Yield the packages that are installed; no benchmark needs all of them."""
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield package, version(package)
 
 
 def _cpu() -> str:
@@ -94,11 +102,11 @@ def _command() -> str:
 def _commit() -> str:
     """Return the commit that was measured, with "+" where the code differed from it.
 
-    In a copy without its history, GEOFIX_COMMIT tells it. Raises CalledProcessError without either:
-    a figure of unknown code says nothing.
+    Raises CalledProcessError outside a git checkout: a figure of unknown code says nothing. There,
+    as on a machine that the code was copied to, GEOFIX_COMMIT names it.
     """
-    if "GEOFIX_COMMIT" in os.environ:
-        return os.environ["GEOFIX_COMMIT"]
+    if named := os.environ.get("GEOFIX_COMMIT"):
+        return named
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout

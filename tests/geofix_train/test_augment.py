@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import geofix_train.augment
 from geofix_train.augment import crop, draw_aged, draw_colors, draw_crops, recolor
 from tests.geofix_train.tiny_data import random_pixels
 
@@ -74,10 +75,15 @@ def test_no_photo_looks_old_where_none_is_to(photos: Tensor) -> None:
     assert aged.shape == (0, *photos.shape[1:])
 
 
-def test_colours_of_some_images_are_those_they_have_among_all(photos: Tensor) -> None:
-    many = photos.repeat(40, 1, 1, 1)
-    colors = draw_colors(len(many), np.random.default_rng(1))
+def test_photos_that_look_old_come_in_the_colours_that_they_would_have(
+    photos: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for change in ("compress", "lower_resolution"):  # as sharp as they were
+        monkeypatch.setattr(geofix_train.augment, change, lambda photo, **options: photo)
+    rng = np.random.default_rng(1)
+    many = photos.repeat(20, 1, 1, 1)
+    colors = draw_colors(len(many), rng)
     assert len(colors.gray_rows) > 0
-    rows = np.sort(np.append(colors.gray_rows.numpy(), [0, 7, 199]))
-    alone = recolor(many[rows], colors.of(rows))
-    torch.testing.assert_close(alone, recolor(many, colors)[rows], rtol=0, atol=0)
+    rows, aged = draw_aged(many.to(torch.uint8).numpy(), colors, rng, share=1.0)
+    assert rows.tolist() == list(range(len(many)))
+    torch.testing.assert_close(aged.float(), recolor(many, colors).round(), rtol=0, atol=0)

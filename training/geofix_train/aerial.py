@@ -103,7 +103,9 @@ class Mosaic:
         east = xy[:, 0, None, None] + cos * right - sin * down
         north = xy[:, 1, None, None] - sin * right - cos * down
         row, column, inside = self._pixels_at(east, north)
-        pixels = self.image[row, column]
+        # Three times as fast as image[row, column].
+        flat: Pixels = self.image.reshape(-1, 3)
+        pixels: Pixels = flat.take(row * self.image.shape[1] + column, axis=0)
         pixels[~inside] = 0
         if oversampling == 1:
             return pixels

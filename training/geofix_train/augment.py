@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from geofix_train.degrade import compress, lower_resolution
+from geofix_train.degrade import Pixels, compress, lower_resolution
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,6 @@ class Colors:
     gain: Tensor  # (B, 1, 1, 3) of each colour
     offset: Tensor  # (B, 1, 1, 1)
     gray_rows: Tensor  # (G,) images that lose their colour
-
-    def of(self, rows: npt.NDArray[np.intp]) -> "Colors":
-        """Return those of some images alone."""
-        gray_rows = np.flatnonzero(np.isin(rows, self.gray_rows.numpy()))
-        return Colors(self.gain[rows], self.offset[rows], torch.from_numpy(gray_rows))
 
 
 def draw_colors(num: int, rng: np.random.Generator) -> Colors:
@@ -48,7 +43,7 @@ def recolor(images: Tensor, colors: Colors) -> Tensor:
 
 
 def draw_aged(
-    photos: npt.NDArray[np.uint8], colors: Colors, rng: np.random.Generator, *, share: float
+    photos: Pixels, colors: Colors, rng: np.random.Generator, *, share: float
 ) -> tuple[Tensor, Tensor]:
     """Return photos that look old, of low resolution or with the blocks of JPEG.
 
@@ -62,14 +57,27 @@ def draw_aged(
         Rows (A,) of the photos that change, and what becomes of them (A, H, W, 3), uint8.
     """
     rows = np.flatnonzero(rng.uniform(size=len(photos)) < share)
-    aged = recolor(torch.from_numpy(photos[rows]), colors.of(rows)).round().to(torch.uint8).numpy()
-    for at, pixels in enumerate(aged):
+    aged = np.empty((len(rows), *photos.shape[1:]), np.uint8)
+    for at, row in enumerate(rows.tolist()):
+        pixels = _recolored(photos[row], colors, row)
         strength = float(rng.uniform())
         if rng.uniform() < 0.5:
             aged[at] = lower_resolution(pixels, share=0.75 - 0.42 * strength)
         else:
             aged[at] = compress(pixels, quality=round(60 - 50 * strength))
     return torch.from_numpy(rows), torch.from_numpy(aged)
+
+
+def _recolored(photo: Pixels, colors: Colors, row: int) -> Pixels:
+    """Return what `recolor` makes of one photo (H, W, 3), rounded.
+
+    In NumPy, since threads that draw batches are not to start threads of torch, each its own.
+    """
+    changed: npt.NDArray[np.float32] = photo.astype(np.float32)
+    if row in colors.gray_rows:
+        changed = changed.mean(axis=2, keepdims=True)
+    changed = changed * colors.gain[row].numpy() + colors.offset[row].numpy()
+    return np.asarray(np.rint(changed.clip(0.0, 255.0)), np.uint8)
 
 
 def draw_crops(num: int, rng: np.random.Generator, *, zoom: float) -> Tensor:

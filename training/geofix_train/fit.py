@@ -3,8 +3,9 @@
 The run folder holds `config.json`, `log.jsonl`, `log.png`, `left_out.txt` and
 `checkpoint.safetensors`, that is weights, prototypes, the optimizers' states and how far training
 came; `backbone.json`, if there is a pretrained one, says what it is. A stopped run resumes from its
-last checkpoint to the same numbers, because everything that is drawn is drawn from (seed, step)
-alone.
+last checkpoint to the same numbers, because all that a step draws comes from (seed, step) alone, by
+threads that run ahead of it. On a GPU, encoders run in bfloat16 and, in a long run, compiled;
+losses are float32 there too, and kernels may sum in another order each time.
 """
 
 import json
