@@ -161,7 +161,7 @@ def test_fit_says_how_to_go_on_after_ctrl_c(
     def stop(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(geofix_train.fit, "_step", stop)
+    monkeypatch.setattr(geofix_train.fit, "take_step", stop)
     outcome = run("fit", fitted.parent / "my.toml", "-o", tmp_path / "run")
     assert (outcome.status, outcome.out) == (130, "")
     assert outcome.err == "geofix-train: stopped; the same command goes on from here\n"
