@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 _SIZE_PX = 224
+_NUM_CONVOLUTIONS = 52
 _PROCESSOR = {  # pixels from -1 to 1
     "do_normalize": True,
     "do_rescale": True,
@@ -49,6 +50,8 @@ def convert_mobilenet(path: Path, out: Path) -> Path:
     from transformers import MobileNetV2Config, MobileNetV2Model
 
     weights = _convolutions(onnx.load(path))
+    if len(weights) != _NUM_CONVOLUTIONS:
+        raise ValueError(f"{path}: {len(weights)} convolutions, not those of a MobileNetV2")
     config = MobileNetV2Config(
         image_size=_SIZE_PX, depth_multiplier=len(weights[0][1]) / 32, tf_padding=True
     )
@@ -57,7 +60,7 @@ def convert_mobilenet(path: Path, out: Path) -> Path:
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     found = [tuple(weight.shape) for weight, _ in weights]
     if found != [tuple(layer.weight.shape) for layer in layers]:
-        raise ValueError(f"{path}: {len(found)} convolutions, not those of a MobileNetV2")
+        raise ValueError(f"{path}: {len(found)} convolutions of other sizes than a MobileNetV2 has")
     for layer, norm, (weight, bias) in zip(layers, norms, weights, strict=True):
         _set(layer, norm, weight, bias)
     model.save_pretrained(out)

@@ -214,10 +214,19 @@ def test_the_table_the_settings_and_the_input_spec_of_the_readme_are_read(tmp_pa
     assert InputSpec.from_json(json.loads(spec)).layout == "nchw"
 
 
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+
+
+@pytest.mark.parametrize("settings", blocks(SETTINGS, "toml"))
+def test_settings_that_their_page_shows_are_read(settings: str, tmp_path: Path) -> None:
+    photos = "" if "[data]" in settings else '[data]\nphotos = "photos.csv"\n'
+    (tmp_path / "my.toml").write_text(photos + settings)
+    assert read_config(tmp_path / "my.toml").model.dim == 256
+
+
 @pytest.mark.parametrize("section", ["data", "model", "objective", "run"])
 def test_every_setting_stands_in_its_page_with_its_default(section: str) -> None:
-    page = (ROOT / "docs" / "settings.md").read_text()
-    table = page.split(f"## `[{section}]`")[1].split("\n## ")[0]
+    table = SETTINGS.split(f"## `[{section}]`")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (.+) \|$", table, re.MULTILINE)
     config = FitConfig(DataConfig(photos="required"))
     defaults = dataclasses.asdict(config)[section]

@@ -101,7 +101,16 @@ def test_the_installed_wheel_gives_the_golden_embedding(installed: Path) -> None
 
 
 def test_only_what_a_device_needs_is_installed(installed: Path) -> None:
-    heavy = ["torch", "onnx", "rasterio", "pyarrow", "safetensors", "scipy", "pandas"]
+    heavy = [
+        "torch",
+        "transformers",
+        "onnx",
+        "rasterio",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "pandas",
+    ]
     code = (
         "import importlib.util as u, geofix, geofix_index; "
         f"print(*(n for n in {heavy!r} if u.find_spec(n))); print(geofix.__file__)"

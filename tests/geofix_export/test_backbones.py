@@ -29,7 +29,7 @@ def test_an_exported_backbone_equals_the_trained_one_without_its_pretrained_mode
     wanted = embed(load_model(run)[1].ground, photos)
     for num in (1, 5):
         (got,) = session.run(["embeddings"], {"images": photos[:num]})
-        np.testing.assert_allclose(got, wanted[:num], atol=1e-5)
+        np.testing.assert_allclose(got, wanted[:num], atol=1e-4)
     assert np.linalg.norm(wanted, axis=1) == pytest.approx(1, abs=1e-5)
     operators = {node.op_type for node in onnx.load_from_string(artifact.data).graph.node}
     assert "Resize" not in operators  # positions were brought to size before

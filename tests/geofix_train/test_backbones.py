@@ -127,8 +127,8 @@ def positions(family: str) -> set[str]:
 def is_before_second_block(family: str, name: str) -> bool:
     block = {
         "dinov2": r"embeddings\.|encoder\.layer\.0\.",
-        "dinov3_vit": r"embeddings\.|rope_embeddings\.|model\.layer\.0\.",
-        "dinov3_convnext": r"model\.stages\.0\.",
+        "dinov3_vit": r"embeddings\.|rope_embeddings\.|(model\.)?layer\.0\.",
+        "dinov3_convnext": r"(model\.)?stages\.0\.",
         "swiftformer": r"patch_embed\.|encoder\.network\.0\.",
         "mobilenet_v2": r"conv_stem\.|layer\.0\.",
     }

@@ -41,6 +41,18 @@ def test_paths_are_relative_to_the_file_and_become_absolute(toml: Path, tmp_path
     assert config.data.aerial == "/imagery"
 
 
+def test_a_backbone_that_is_a_folder_becomes_absolute_and_an_id_stays(toml: Path) -> None:
+    (toml.parent / "models" / "mine").mkdir(parents=True)
+
+    def read(backbone: str) -> str:
+        text = f'[data]\nphotos = "p.csv"\n[model]\nbackbone = "{backbone}"\nfrozen_layers = -1'
+        return read_config(write(toml, text)).model.backbone
+
+    assert read("models/mine") == str((toml.parent / "models" / "mine").resolve())
+    assert read("../models/mine") == str((toml.parent.parent / "models" / "mine").resolve())
+    assert read("facebook/dinov2-small") == "facebook/dinov2-small"
+
+
 def test_settings_are_read(toml: Path) -> None:
     text = '[data]\nphotos = "p.csv"\n[run]\nepochs = 3\nlearning_rate = 1\n[model]\ndim = 64'
     config = read_config(write(toml, text))
@@ -81,6 +93,8 @@ def test_json_gives_the_same_settings_back() -> None:
             "objective.labels 'hard' wants code_level = prototype_level",
         ),
         ("[model]\ndim = 0", "model.dim is 0, want 4 to 4096"),
+        ("[model]\nfrozen_layers = 2", "model.frozen_layers is 2, want 0: backbone 'conv' has no"),
+        ('[model]\naggregator = "max"', "model.aggregator is 'max', want salad or mean or gem"),
         ('[objective]\nloss = "l2"', "objective.loss is 'l2', want info_nce or multi_similarity"),
         (
             "[objective]\ncode_level = 14",

@@ -43,7 +43,7 @@ class Architecture:
     @property
     def patch_px(self) -> tuple[int, int]:
         """Height and width of a patch."""
-        patch = self.config.get("patch_size", _PATCH_PX)
+        patch = self.config.get("patch_size") or _PATCH_PX
         return (patch, patch) if isinstance(patch, int) else (patch[0], patch[1])
 
     def build(self) -> nn.Module:

@@ -78,8 +78,10 @@ class PretrainedBackbone(nn.Module):
         self.model.load_state_dict(fitted.state_dict())
 
     def _states(self, images: Tensor) -> Tensor:
-        colors = images.flip(3) if self.architecture.color == "bgr" else images
-        pixels = ((colors.float() - self.mean) / self.scale).permute(0, 3, 1, 2)
+        pixels = images.float()
+        if self.architecture.color == "bgr":
+            pixels = pixels.flip(3)
+        pixels = ((pixels - self.mean) / self.scale).permute(0, 3, 1, 2)
         states: Tensor = self.model(pixels, **self._flags).last_hidden_state
         return states
 
@@ -90,7 +92,7 @@ class PretrainedBackbone(nn.Module):
         name, size = self.architecture.name, f"{self.width} x {self.height} pixels"
         try:
             states = self.eval()._states(torch.zeros(1, self.height, self.width, 3))
-        except (RuntimeError, ValueError, TypeError, AttributeError) as e:
+        except Exception as e:  # whatever a model's code raises
             reason = str(e).strip().split("\n")[0]
             raise ConfigError(f"model.backbone: {name} cannot take {size}: {reason}") from e
         is_map = states.ndim == 4

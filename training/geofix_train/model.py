@@ -18,7 +18,7 @@ _MEAN = (118.0, 118.0, 114.0)  # of street photos and orthophotos, 0 to 255
 _SCALE = (62.0, 62.0, 62.0)
 _NUM_PATCHES = 20_000  # that the first layer starts from
 _BATCH = 32  # images whose descriptors are whitened at once
-_MIN_LENGTH = 1e-4  # directions that images differ in less, beside the first, are noise
+_MIN_LENGTH = 1e-3  # directions that images differ in less, beside the first, are noise
 _MIN_VARIANCE = 0.01  # weaker components are noise and are not blown up further
 
 
