@@ -1,5 +1,6 @@
 # make demo    the main job end to end on the built-in town      make test    all tests
 # make check   style, types, import layers                       make results docs/results.md
+# make large-town  the large town: draw, train, and measure everything anew (three hours on two cores)
 #
 # Choose another torch build, for instance one for CUDA, through PIP_ARGS:
 #   make demo PIP_ARGS="--index-url <the index that pytorch.org names for your machine>"
@@ -11,10 +12,18 @@ BIN := $(VENV)/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 GROUND := pyproject.toml constraints.txt hatch_build.py $(wildcard on_device_index/geofix_index/*.[ch])
 
-.PHONY: demo test check test-pythons results clean
+.PHONY: demo large-town test check test-pythons results clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python samples/town_demo.py build/demo
+
+LARGE := build/large_town
+large-town: $(VENV)/.dev
+	test -f $(LARGE)/town.json || $(BIN)/geofix-train town $(LARGE) --size-km 6.4 --photos 60000 --photographed 0.4
+	$(BIN)/geofix-train fit recipes/large_town.toml -o $(LARGE)/run
+	$(BIN)/python -m benchmarks.large_town $(LARGE)/run
+	$(BIN)/python -m benchmarks.land_codes $(LARGE)/run -o $(LARGE)/land_codes.safetensors
+	$(BIN)/python -m benchmarks.scale $(LARGE)/run --land $(LARGE)/land_codes.safetensors
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup

@@ -17,7 +17,7 @@ from geofix_train.cell_codes import CellCodes, write_cell_codes
 from geofix_train.codes import EncodedRun, areas, encode_run, make_codes
 from geofix_train.config import FitConfig
 from geofix_train.degrade import LOOKS
-from geofix_train.evaluate import METHODS, Database, evaluate_run, predict, predict_on_device
+from geofix_train.evaluate import METHODS, Database, _best, evaluate_run, predict, predict_on_device
 from geofix_train.photo_table import PhotoTable
 from geofix_train.predictions import NUM_BEST, ORIGINAL, errors_m, read_predictions
 from geofix_train.prototypes import PrototypeGrid
@@ -281,3 +281,10 @@ def test_the_layers_show_the_photo_of_median_error(town_run: Path, tmp_path: Pat
     assert best == predictions.answers["hybrid"].cells[layers.row, 0]
     assert layers.photo.shape == (24, 32, 3)
     assert len(layers.cells) == len(layers.prototypes) == len(layers.scores)
+
+
+@pytest.mark.parametrize("num", [1, 10])
+def test_the_best_come_first_and_among_equals_those_of_the_first_rows(num: int) -> None:
+    similarity = np.random.default_rng(0).integers(0, 4, (50, 30)).astype(np.float32)
+    wanted = [sorted(range(30), key=lambda column: (-row[column], column)) for row in similarity]
+    np.testing.assert_array_equal(_best(similarity, num), np.array(wanted)[:, :num])

@@ -89,11 +89,24 @@ class Database:
         for start in range(0, num, _SEARCHED_AT_ONCE):
             part = slice(start, start + _SEARCHED_AT_ONCE)
             similarity = embeddings[part] @ self.vectors.T
-            best = np.argsort(-similarity, axis=1, kind="stable")[:, :width]
+            best = _best(similarity, width)
             cells[part, :width] = self.cells[best]
             scores[part, :width] = np.take_along_axis(similarity, best, axis=1)
             first[part] = best[:, 0]
         return Answers(self.latlon[first], cells, scores, self.vectors.nbytes)
+
+
+def _best(similarity: npt.NDArray[np.float32], num: int) -> npt.NDArray[np.intp]:
+    """Return where the `num` largest of each row are, (Q, num), best first; among equals the first.
+
+    Sorts only what reaches the smallest of them, since a row may be as long as all photos.
+    """
+    least = np.partition(similarity, -num, axis=1)[:, -num]
+    best = np.empty((len(similarity), num), np.intp)
+    for row, (scores, smallest) in enumerate(zip(similarity, least, strict=True)):
+        reaching = np.flatnonzero(scores >= smallest)
+        best[row] = reaching[np.argsort(-scores[reaching], kind="stable")][:num]
+    return best
 
 
 def evaluate_run(

@@ -61,7 +61,7 @@ LEFT_OUT = "left_out.txt"  # in a run folder: a line for each row and photo that
 _NUM_START_IMAGES = 256  # that the first layers start from
 _MAX_GRADIENT = 5.0  # norm that the encoders' gradient is cut to
 _NUM_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))  # that draw batches
-COMPILE_FROM_STEPS = 3000  # a shorter run ends sooner without the time that compilation takes
+COMPILE_FROM_STEPS = 4000  # compilation takes 24 s and saves 6 ms a step, of the default network
 
 Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 
