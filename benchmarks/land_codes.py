@@ -2,8 +2,9 @@
 
     python -m benchmarks.land_codes RUN -o build/land_codes.safetensors [--cells 200000]
 
-The land is drawn (and kept beside the codes, in land/), and each cell is encoded as the cells of a
-run are. The same run, seed and number give the same codes. They are no part of the repository.
+The land is drawn (and kept beside the codes, in land/) and encoded as the cells of a run are, but
+from one date and without turns, since there is so much of it: five tiles a cell. The same run, seed
+and number give the same codes. They are no part of the repository.
 """
 
 import argparse
@@ -34,7 +35,8 @@ from geofix_train.town.land import Block, draw_land, is_in_town, land_blocks, la
 
 LEVEL = 16
 NUM_CELLS = 200_000
-DATES = tuple(AERIAL_DATES)
+DATES = tuple(AERIAL_DATES)[:1]
+TURNS = (0.0,)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _encode_blocks(run: Path, land: Path, blocks: list[Block]) -> Iterator[npt.N
 def _encode_block(run: Path, land: Path, block: Block) -> npt.NDArray[np.float32]:
     config, model, _ = load_model(run)
     mosaics = read_land(land, block, dates=DATES)
-    return encode_cells(model, mosaics, land_cells(block, level=LEVEL), config)
+    return encode_cells(model, mosaics, land_cells(block, level=LEVEL), config, turns=TURNS)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from geofix_export import build_pack, export_encoder
 from geofix_train.cell_codes import CellCodes, write_cell_codes
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.codes import encode_run, make_codes
-from geofix_train.config import RUN_CONFIG
-from geofix_train.evaluate import evaluate_run
+from geofix_train.config import RUN_CONFIG, read_run_config
+from geofix_train.evaluate import ON_DEVICE, evaluate_run, predict_on_device
 from geofix_train.order import ORDER
+from geofix_train.photo_table import read_photo_table
 from geofix_train.report import report
 
-METHODS = (*ORDER, "on_device")
+METHODS = (*ORDER, ON_DEVICE)
 DRIVEN = "driven street"
 WITHIN = "100"  # metres, as reports name them
 _AREAS_MEANING = """Test photos of a town of 6.4 x 6.4 km, {num_train:,} training photos in two
@@ -41,10 +42,14 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a finished run on the large town")
-    run = parser.parse_args().run
+    parser.add_argument("--variant", default="", help="appended to the names of the records")
+    arguments = parser.parse_args()
+    run, ending = arguments.run, f"_{arguments.variant}" if arguments.variant else ""
     codes, pack = _make_pack(run)
-    predictions = evaluate_run(run, pack=pack, looks=("gray", "lowres", "jpeg")).predictions
-    everything = report(predictions)
+    predictions = evaluate_run(run, looks=("gray", "lowres", "jpeg", "blur")).predictions
+    table, _ = read_photo_table(Path(read_run_config(run).data.photos))
+    shipped = predict_on_device(pack, table.of_split("test"))
+    everything = report(predictions.originals.with_answers(ON_DEVICE, shipped))
     driven = report(predictions[predictions.slices["area"] == DRIVEN])
     areas = _AREAS_MEANING.format(
         num_train=codes.provenance["num_training_photos"], num_cells=len(codes.cells)
@@ -55,11 +60,11 @@ def main() -> None:
         ("slices", "Seasons, cameras, looks", _SLICES_MEANING, _slices(driven)),
     ):
         write_record(
-            name,
-            title=title,
+            name + ending,
+            title=title + (f" ({arguments.variant})" if ending else ""),
             meaning=meaning,
             values=list(values),
-            command="python -m benchmarks.large_town build/large_town/run",
+            command="python -m benchmarks.large_town RUN",
         )
 
 

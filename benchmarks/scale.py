@@ -4,7 +4,8 @@
     python -m benchmarks.scale RUN --land build/land_codes.safetensors
 
 The cells of a town, and 0 to 200,000 cells of the land around it that are known from above alone.
-All aerial codes, the town's too, come from the land's imagery, so that no cell stands out by it.
+All aerial codes, the town's too, come from the land's imagery and as many tiles, so that no cell
+stands out by them; what the town's own imagery gives stands beside.
 """
 
 import argparse
@@ -27,8 +28,9 @@ COUNTS = (0, 2_000, 20_000, 200_000)
 WITHIN_M = 100
 _MEANING = """Photos of the test split on the large town's driven streets and in its districts
 without photos. *Prototypes alone* and *nearest training image* have nothing to say about land
-without photos: their figures do not move, and they find nothing there. Intervals: 95 %, over
-sequences."""
+without photos: their figures do not move, and they find nothing there. All aerial codes come from
+the land's coarser imagery, one date and five tiles a cell; *the town's own imagery* is finer, of
+two dates and twenty tiles. Intervals: 95 %, over sequences."""
 
 Floats = npt.NDArray[np.float32]
 

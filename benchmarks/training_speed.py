@@ -23,13 +23,16 @@ import torch
 
 from benchmarks.record import Value, write_record
 from geofix_index import cells as s2
-from geofix_train import batches, fit
+from geofix_train import batches, step
 from geofix_train.batches import Batch, make_batch
 from geofix_train.checkpoint import save_checkpoint
 from geofix_train.config import DataConfig, FitConfig, ModelConfig, ObjectiveConfig, RunConfig
-from geofix_train.model import make_encoders
+from geofix_train.fit import draw_ahead
+from geofix_train.model import Model, best_device, make_encoders
 from geofix_train.photo_table import PhotoTable
 from geofix_train.prototypes import PrototypeGrid, label_mix, label_places
+from geofix_train.start import start_encoders, start_prototypes
+from geofix_train.step import compile_for, make_optimizers, take_step
 from geofix_train.town import make_town
 from geofix_train.training_data import TrainingData, load_training_data
 
@@ -55,12 +58,12 @@ class Training:
     def __init__(self, data: TrainingData, config: FitConfig) -> None:
         torch.manual_seed(config.run.seed)
         self.data, self.config = data, config
-        self.device = fit.best_device()
+        self.device = best_device()
         ground, aerial = make_encoders(config)
-        self.model = fit.Model(ground, aerial, len(data.grid.cells)).to(self.device)
-        self.optimizers = fit.make_optimizers(self.model, config)
-        fit.start_encoders(self.model, data, config)
-        fit.start_prototypes(self.model, data)
+        self.model = Model(ground, aerial, len(data.grid.cells)).to(self.device)
+        self.optimizers = make_optimizers(self.model, config)
+        start_encoders(self.model, data, config)
+        start_prototypes(self.model, data)
         self.model.train()
         self.step = 0
 
@@ -68,12 +71,12 @@ class Training:
         """Take steps as `fit` does; return the seconds of a step, and of waiting for its batch."""
         waited, start = 0.0, time.perf_counter()
         steps = range(self.step, self.step + num)
-        with closing(fit.draw_ahead(self.data, self.config, steps, 0)) as drawn:
+        with closing(draw_ahead(self.data, self.config, steps, 0)) as drawn:
             for _ in steps:
                 asked = time.perf_counter()
                 batch = next(drawn)
                 waited += time.perf_counter() - asked
-                fit.take_step(self.model, self.optimizers, batch, self.config)
+                take_step(self.model, self.optimizers, batch, self.config)
         self.step += num
         return (time.perf_counter() - start) / num, waited / num
 
@@ -90,10 +93,10 @@ class Training:
             seconds[name] += (time.perf_counter() - start) / num
 
         with ExitStack() as patches:
-            for module in (batches, fit):
+            for module in (batches, step):
                 patches.enter_context(patch.object(module, "record_function", timed))
             for _ in range(num):
-                fit.take_step(self.model, self.optimizers, self.batch(), self.config)
+                take_step(self.model, self.optimizers, self.batch(), self.config)
                 self.step += 1
         return dict(seconds)
 
@@ -113,7 +116,7 @@ def main() -> None:
     parser.add_argument("--town", type=Path, help="drawn before, by geofix-train town")
     parser.add_argument("--million-prototypes", action="store_true", help="measure these instead")
     arguments = parser.parse_args()
-    is_on_gpu = fit.best_device().type == "cuda"
+    is_on_gpu = best_device().type == "cuda"
     where = torch.cuda.get_device_name() if is_on_gpu else "a CPU"
     ending = "_gpu" if is_on_gpu else ""
     if arguments.million_prototypes:
@@ -152,7 +155,7 @@ def _training_speed(config: FitConfig, *, is_on_gpu: bool) -> list[Value]:
         values += _speed(training, label)
         if is_on_gpu:
             start = time.perf_counter()
-            is_compiled = fit.compile_for(training.model, training.batch())
+            is_compiled = compile_for(training.model, training.batch())
             training.run(2)  # the first calls compile
             seconds = time.perf_counter() - start
             values.append(Value(f"{label}: compilation", round(seconds, 1), "s"))
@@ -182,7 +185,7 @@ def _speed(training: Training, label: str) -> list[Value]:
 
 
 def _million_prototypes() -> list[Value]:
-    is_on_gpu = fit.best_device().type == "cuda"
+    is_on_gpu = best_device().type == "cuda"
     config = FitConfig(
         DataConfig(photos=""),
         ModelConfig(dim=DIM),

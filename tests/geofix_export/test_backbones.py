@@ -9,7 +9,8 @@ import onnxruntime as ort
 import pytest
 
 from geofix_export.encoder import export_encoder
-from geofix_train.fit import embed, fit, load_model
+from geofix_train.fit import fit, load_model
+from geofix_train.model import embed
 from tests.geofix_train.tiny_backbones import FAMILIES, SIZES, save_tiny, tiny_backbone_config
 
 pytestmark = pytest.mark.xdist_group("export")

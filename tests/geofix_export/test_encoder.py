@@ -18,8 +18,7 @@ from geofix_export.encoder import MIN_COSINE, ParityError, export_encoder
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.checkpoint import CheckpointError, load_finished, save_checkpoint
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, embed
-from geofix_train.model import Encoder, make_encoders
+from geofix_train.model import Encoder, Model, embed, make_encoders
 from geofix_train.photo_table import read_photo_table
 from geofix_train.photos import read_photos
 

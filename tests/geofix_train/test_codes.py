@@ -17,9 +17,9 @@ from geofix_train.cell_codes import upsample
 from geofix_train.checkpoint import CheckpointError, load_finished
 from geofix_train.codes import EncodedRun, areas, count_photos, encode_run, make_codes, slices
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, embed, fit
+from geofix_train.fit import fit
 from geofix_train.mixing import choose_mixing
-from geofix_train.model import make_encoders
+from geofix_train.model import Model, embed, make_encoders
 from geofix_train.photo_table import PhotoTable
 from geofix_train.prototypes import label_mix
 from geofix_train.training_data import load_imagery
@@ -94,7 +94,7 @@ def test_an_aerial_part_is_the_mean_over_dates_moves_and_turns(
                 centre + np.array(codes._MOVES) * config.run.shift_m,
                 side_m=config.data.tile_side_m, num_pixels=config.data.tile_pixels,
             )  # fmt: skip
-            views += [np.rot90(tile, round(turn / 90)) for tile in tiles for turn in codes._TURNS]
+            views += [np.rot90(tile, round(turn / 90)) for tile in tiles for turn in codes.TURNS]
         mean = embed(model.aerial, np.stack(views)).mean(axis=0)
         np.testing.assert_allclose(encoded.aerial[row], mean / np.linalg.norm(mean), atol=1e-4)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import geofix_train.fit
+import geofix_train.step
 from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
@@ -40,7 +41,7 @@ def logged_steps(run: Path) -> list[int]:
 
 def stop_before(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     """Let the user press Ctrl-C when `stop` steps are done."""
-    real = geofix_train.fit.take_step
+    real = geofix_train.step.take_step
 
     def step(model: Any, optimizers: Any, batch: Batch, config: Any) -> Any:
         if batch.step == stop:
@@ -112,14 +113,14 @@ def test_a_folder_with_other_settings_is_an_error(config: FitConfig, tmp_path: P
 def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_checkpoint(
     config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = geofix_train.fit._losses, iter(range(STEPS))
+    real, calls = geofix_train.step._losses, iter(range(STEPS))
 
     def losses(*arguments: Any, **options: Any) -> Iterator[tuple[str, Tensor]]:
         bad = float("nan") if next(calls) == 3 else 1.0
         for name, value in real(*arguments, **options):
             yield name, value * bad
 
-    monkeypatch.setattr(geofix_train.fit, "_losses", losses)
+    monkeypatch.setattr(geofix_train.step, "_losses", losses)
     with pytest.raises(FloatingPointError, match=r"\bstep [34]\b"):
         fit(config, tmp_path / "run")
     with pytest.raises(CheckpointError, match="stopped at step 3:"):
@@ -236,7 +237,7 @@ def test_a_start_that_failed_leaves_the_folder_free_for_other_settings(
 def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(
     config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = geofix_train.fit.take_step
+    real = geofix_train.step.take_step
 
     def step(model: Any, optimizers: Any, batch: Batch, config: Any) -> Any:
         if batch.step == 5:

@@ -15,20 +15,15 @@ import torch
 
 import geofix_train.compiled
 import geofix_train.fit
+import geofix_train.step
 from geofix_train.batches import Batch, make_batch
 from geofix_train.checkpoint import load_checkpoint, load_finished
 from geofix_train.codes import encode_run
 from geofix_train.config import FitConfig
-from geofix_train.fit import (
-    Model,
-    compile_for,
-    fit,
-    make_optimizers,
-    start_encoders,
-    start_prototypes,
-    take_step,
-)
-from geofix_train.model import make_encoders
+from geofix_train.fit import fit
+from geofix_train.model import Model, make_encoders
+from geofix_train.start import start_encoders, start_prototypes
+from geofix_train.step import compile_for, make_optimizers, take_step
 from geofix_train.training_data import TrainingData, load_training_data
 from tests.geofix_train.tiny_data import tiny_config
 
@@ -75,10 +70,10 @@ def test_losses_of_encoders_in_bfloat16_are_close_and_in_float32(
 ) -> None:
     model, _ = started(data_set, config)
     batch = batch_of(data_set, config)
-    wanted = dict(geofix_train.fit._losses(model, batch, config))
+    wanted = dict(geofix_train.step._losses(model, batch, config))
     coarse = torch.autocast("cpu", torch.bfloat16)
-    monkeypatch.setattr(geofix_train.fit, "bf16_where_faster", lambda device: coarse)
-    got = dict(geofix_train.fit._losses(model, batch, config))
+    monkeypatch.setattr(geofix_train.step, "bf16_where_faster", lambda device: coarse)
+    got = dict(geofix_train.step._losses(model, batch, config))
     assert list(got) == list(wanted)
     for name, loss in got.items():
         assert loss.dtype == torch.float32
@@ -102,7 +97,7 @@ def test_a_step_in_bfloat16_learns(
     data_set: TrainingData, config: FitConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coarse = torch.autocast("cpu", torch.bfloat16)
-    monkeypatch.setattr(geofix_train.fit, "bf16_where_faster", lambda device: coarse)
+    monkeypatch.setattr(geofix_train.step, "bf16_where_faster", lambda device: coarse)
     model, optimizers = started(data_set, config)
     batch = batch_of(data_set, config)
     losses = [take_step(model, optimizers, batch, config)["loss"] for _ in range(8)]
@@ -114,7 +109,7 @@ def test_a_step_on_the_gpu_has_the_losses_of_the_cpu(
     data_set: TrainingData, config: FitConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = torch.autocast("cuda", enabled=False)
-    monkeypatch.setattr(geofix_train.fit, "bf16_where_faster", lambda device: plain)
+    monkeypatch.setattr(geofix_train.step, "bf16_where_faster", lambda device: plain)
     logs = {}
     for device in ("cpu", "cuda"):
         model, optimizers = started(data_set, config, device)

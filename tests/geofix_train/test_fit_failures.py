@@ -22,11 +22,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import geofix_train.checkpoint
-import geofix_train.fit
+import geofix_train.step
 from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
-from geofix_train.fit import Model, fit
+from geofix_train.fit import fit
+from geofix_train.model import Model
 from tests.geofix_train.tiny_data import tiny_config, write_toml
 
 MAIN = "import sys; from geofix_train.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -154,13 +155,13 @@ def test_an_interrupted_process_stops_with_a_sentence_and_the_same_command_goes_
 def test_a_loss_that_is_not_a_number_names_the_photos_of_its_batch(
     config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, drawn = geofix_train.fit._losses, []
+    real, drawn = geofix_train.step._losses, []
 
     def losses(model: Model, batch: Batch, config: FitConfig) -> Iterator[tuple[str, Tensor]]:
         drawn.append(batch.paths)
         return _spoilt(real(model, batch, config), len(drawn) == 4)
 
-    monkeypatch.setattr(geofix_train.fit, "_losses", losses)
+    monkeypatch.setattr(geofix_train.step, "_losses", losses)
     with pytest.raises(FloatingPointError) as caught:
         fit(config, tmp_path / "run")
     assert re.match("loss is nan at step 4; the batch starts", str(caught.value))

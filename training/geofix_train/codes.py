@@ -1,6 +1,7 @@
 """From a finished run to cell codes: encode the imagery, upsample the prototypes, choose kappa."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +13,17 @@ from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, upsample, upsample_counts
 from geofix_train.config import FitConfig
-from geofix_train.fit import Model, best_device, embed, load_model, mean_prototypes
+from geofix_train.fit import load_model
 from geofix_train.mixing import choose_mixing
+from geofix_train.model import Model, best_device, embed
 from geofix_train.photo_slices import AREAS
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
-from geofix_train.prototypes import PrototypeGrid, label_mix
+from geofix_train.prototypes import PrototypeGrid, label_mix, mean_prototypes
 from geofix_train.training_data import input_spec, load_imagery, prototype_grid
 
 # An aerial embedding is the mean over dates, turns and moves: photos stand all over their cell.
-_TURNS = (0.0, 180.0)  # degrees
+TURNS = (0.0, 180.0)  # degrees
 _MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # in units of how far training moves tiles
 _BATCH = 256
 
@@ -183,9 +185,22 @@ def _cells_to_code(
 
 
 def encode_cells(
-    model: Model, mosaics: list[Mosaic], cells: npt.NDArray[np.uint64], config: FitConfig
+    model: Model,
+    mosaics: list[Mosaic],
+    cells: npt.NDArray[np.uint64],
+    config: FitConfig,
+    *,
+    turns: Sequence[float] = TURNS,
 ) -> npt.NDArray[np.float32]:
-    """Return the mean embedding of each cell's tiles, of unit length or zero."""
+    """Return the mean embedding of each cell's tiles, of unit length or zero, (N, D).
+
+    Args:
+        model: whose aerial encoder sees the tiles.
+        mosaics: one a date; a date that does not show a cell does not count for it.
+        cells: (N,).
+        config: the settings of the run.
+        turns: of each tile, degrees.
+    """
     centres = s2.latlon_from_cell(cells)
     total = np.zeros((len(cells), config.model.dim), np.float32)
     for mosaic in mosaics:
@@ -193,7 +208,7 @@ def encode_cells(
         covered = np.flatnonzero(mosaic.covers(xy))
         for start in range(0, len(covered), _BATCH):
             rows = covered[start : start + _BATCH]
-            for move, turn in itertools.product(_MOVES, _TURNS):
+            for move, turn in itertools.product(_MOVES, turns):
                 tiles = mosaic.tiles(
                     xy[rows] + np.multiply(move, config.run.shift_m),
                     side_m=config.data.tile_side_m,

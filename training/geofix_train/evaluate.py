@@ -14,7 +14,8 @@ import geofix_index.cells as s2
 from geofix_train.cell_codes import CellCodes, mix, read_cell_codes, upsample
 from geofix_train.codes import EncodedRun, areas, encode_run, make_codes, slices
 from geofix_train.degrade import LOOKS, degrade
-from geofix_train.fit import embed, load_model
+from geofix_train.fit import load_model
+from geofix_train.model import embed
 from geofix_train.photo_slices import photo_slices
 from geofix_train.photo_table import PhotoTable
 from geofix_train.photos import read_photos

@@ -4,6 +4,8 @@ Images enter as (B, H, W, 3) uint8 RGB, and normalization happens inside, so tha
 is exactly what was trained. Nothing here depends on the data, so every encoder exports as it is.
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -175,3 +177,31 @@ def make_encoders(
         for height, width in sizes
     )
     return Encoder(config.model, ground), Encoder(config.model, aerial)
+
+
+class Model(nn.Module):
+    """Everything that is learned."""
+
+    def __init__(self, ground: Encoder, aerial: Encoder, num_prototypes: int) -> None:
+        super().__init__()
+        self.ground, self.aerial = ground, aerial
+        self.prototypes = nn.Embedding(num_prototypes, ground.projection.out_features, sparse=True)
+        nn.init.zeros_(self.prototypes.weight)
+
+
+def best_device() -> torch.device:
+    """Return the GPU that CUDA offers, or else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def embed(
+    encoder: Encoder, images: npt.NDArray[np.uint8], *, batch_size: int = 128
+) -> npt.NDArray[np.float32]:
+    """Embed images (N, H, W, 3); return (N, D)."""
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    starts = range(0, len(images), batch_size)
+    batches = (torch.from_numpy(images[at : at + batch_size]).to(device) for at in starts)
+    # `forward` is never compiled: these batches have sizes of their own.
+    return np.concatenate([encoder.forward(batch).cpu().numpy() for batch in batches])

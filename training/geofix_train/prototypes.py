@@ -116,6 +116,17 @@ def label_mix(grid: PrototypeGrid, table: PhotoTable, labels: str) -> Mix:
     return grid.mix(*label_places(table, labels))
 
 
+def mean_prototypes(
+    embeddings: npt.NDArray[np.float32], mix: Mix, num_prototypes: int
+) -> npt.NDArray[np.float32]:
+    """Return class means (C, D) of unit length, photos weighted by interpolation."""
+    rows, weights = mix
+    sums = np.zeros((num_prototypes, embeddings.shape[1]), np.float32)
+    for k in range(rows.shape[1]):
+        np.add.at(sums, rows[:, k], embeddings * weights[:, k, None])
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
+
+
 def label_places(table: PhotoTable, labels: str) -> tuple[Floats, Floats]:
     """Return the places that a photo's label stands for: latitudes and longitudes, (N, P)."""
     if labels == "frustum":
