@@ -76,18 +76,10 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     torch.manual_seed(config.run.seed)
     ground, aerial = make_encoders(config, architecture)  # before photos are read: may be refused
     data = load_training_data(config, on_error=on_error)
-    run.mkdir(parents=True, exist_ok=True)
-    if not (run / WEIGHTS).exists():  # a full disk must not take the settings from a run
-        (run / RUN_CONFIG).write_text(config.to_json() + "\n")
-    (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
-    if architecture is not None:
-        write_run_architecture(architecture, run)
+    _write_settings(config, architecture, data, run)
     model = Model(ground, aerial, len(data.grid.cells)).to(best_device())
     optimizers = make_optimizers(model, config)
-    epoch_steps = max(1, len(data.photos) // config.run.batch_size)
-    num_steps = epoch_steps * config.run.epochs
-    # Without imagery prototypes are all there is to learn from. A short run warms up half its time.
-    warmup_steps = min(config.run.warmup_steps, num_steps // 2) if data.mosaics else 0
+    num_steps, warmup_steps = _count_steps(config, data)
     step = load_checkpoint(run, model, optimizers)
     if step == 0:
         start_encoders(model, data, config)
@@ -155,6 +147,26 @@ def _architecture(config: FitConfig, run: Path) -> Architecture | None:
     if (run / WEIGHTS).exists():
         return read_run_architecture(run)
     return read_architecture(config.model.backbone)
+
+
+def _write_settings(
+    config: FitConfig, architecture: Architecture | None, data: TrainingData, run: Path
+) -> None:
+    """Begin a run folder: all but what training itself writes."""
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / WEIGHTS).exists():  # a full disk must not take the settings from a run
+        (run / RUN_CONFIG).write_text(config.to_json() + "\n")
+    (run / LEFT_OUT).write_text("".join(f"{problem}\n" for problem in data.problems))
+    if architecture is not None:
+        write_run_architecture(architecture, run)
+
+
+def _count_steps(config: FitConfig, data: TrainingData) -> tuple[int, int]:
+    """Return how many steps a run has, and how many of them are without prototypes."""
+    num_steps = max(1, len(data.photos) // config.run.batch_size) * config.run.epochs
+    # Without imagery prototypes are all there is to learn from. A short run warms up half its time.
+    warmup_steps = min(config.run.warmup_steps, num_steps // 2) if data.mosaics else 0
+    return num_steps, warmup_steps
 
 
 class _Interrupt:

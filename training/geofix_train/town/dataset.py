@@ -79,14 +79,7 @@ def make_town(
         ValueError: a size or number out of range.
         FileExistsError: `out` holds something already.
     """
-    if not 0.8 <= size_km <= 20:
-        raise ValueError(f"--size-km is {size_km}, want 0.8 to 20")
-    if num_photos < 50:
-        raise ValueError(f"--photos is {num_photos}, want at least 50")
-    if seed < 0:
-        raise ValueError(f"--seed is {seed}, want 0 or more")
-    if not 0.1 <= photographed <= 1:
-        raise ValueError(f"--photographed is {photographed}, want 0.1 to 1")
+    _check_arguments(size_km, num_photos, seed, photographed)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty: choose another folder or remove it")
     out.mkdir(parents=True, exist_ok=True)
@@ -115,6 +108,17 @@ def make_town(
     (out / "town.json").write_text(json.dumps(facts, indent=2) + "\n")
     contact_sheet(sectors, shots).save(out / "contact_sheet.png")
     return table
+
+
+def _check_arguments(size_km: float, num_photos: int, seed: int, photographed: float) -> None:
+    if not 0.8 <= size_km <= 20:
+        raise ValueError(f"--size-km is {size_km}, want 0.8 to 20")
+    if num_photos < 50:
+        raise ValueError(f"--photos is {num_photos}, want at least 50")
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}, want 0 or more")
+    if not 0.1 <= photographed <= 1:
+        raise ValueError(f"--photographed is {photographed}, want 0.1 to 1")
 
 
 def contact_sheet(sectors: list[_Sector], shots: list[Shot]) -> Image.Image:
