@@ -16,11 +16,12 @@ from benchmarks.record import Value, write_record
 from geofix_export import build_pack, export_encoder
 from geofix_train.cell_codes import CellCodes, write_cell_codes
 from geofix_train.checkpoint import WEIGHTS
-from geofix_train.codes import encode_run, make_codes
-from geofix_train.config import RUN_CONFIG, read_run_config
-from geofix_train.evaluate import ON_DEVICE, evaluate_run, predict_on_device
+from geofix_train.codes import EncodedRun, encode_run, make_codes
+from geofix_train.config import RUN_CONFIG
+from geofix_train.degrade import LOOKS
+from geofix_train.evaluate import ON_DEVICE, predict, predict_degraded, predict_on_device
 from geofix_train.order import ORDER
-from geofix_train.photo_table import read_photo_table
+from geofix_train.predictions import join_predictions
 from geofix_train.report import report
 
 METHODS = (*ORDER, ON_DEVICE)
@@ -45,11 +46,14 @@ def main() -> None:
     parser.add_argument("--variant", default="", help="appended to the names of the records")
     arguments = parser.parse_args()
     run, ending = arguments.run, f"_{arguments.variant}" if arguments.variant else ""
-    codes, pack = _make_pack(run)
-    predictions = evaluate_run(run, looks=("gray", "lowres", "jpeg", "blur")).predictions
-    table, _ = read_photo_table(Path(read_run_config(run).data.photos))
-    shipped = predict_on_device(pack, table.of_split("test"))
-    everything = report(predictions.originals.with_answers(ON_DEVICE, shipped))
+    encoded = encode_run(run)
+    codes = make_codes(encoded)
+    pack = _make_pack(run, encoded, codes)
+    predictions = predict(encoded, codes)
+    shipped = predict_on_device(pack, encoded.table.of_split("test"))
+    everything = report(predictions.with_answers(ON_DEVICE, shipped))
+    degraded = predict_degraded(run, encoded, codes, LOOKS)
+    predictions = join_predictions([predictions, *degraded])
     driven = report(predictions[predictions.slices["area"] == DRIVEN])
     areas = _AREAS_MEANING.format(
         num_train=codes.provenance["num_training_photos"], num_cells=len(codes.cells)
@@ -68,9 +72,7 @@ def main() -> None:
         )
 
 
-def _make_pack(run: Path) -> tuple[CellCodes, Path]:
-    encoded = encode_run(run)
-    codes = make_codes(encoded)
+def _make_pack(run: Path, encoded: EncodedRun, codes: CellCodes) -> Path:
     write_cell_codes(codes, run / "codes" / "codes.safetensors")
     pack = run / "large_town.geofix"
     build_pack(
@@ -84,7 +86,7 @@ def _make_pack(run: Path) -> tuple[CellCodes, Path]:
         license="Apache-2.0",
         provenance={**codes.provenance, "kappa": codes.kappa},
     )
-    return codes, pack
+    return pack
 
 
 def _areas(report: dict[str, Any], run: Path, pack: Path) -> Iterator[Value]:

@@ -142,11 +142,17 @@ def slices(table: PhotoTable) -> npt.NDArray[np.str_]:
     near_m = 25.0
     # Chords of some metres are as long as arcs.
     place = EARTH_RADIUS_M * unit_vectors(table.lat, table.lon)
+    train = np.flatnonzero(table.is_train)
+    train = train[np.argsort(table.lat[train])]
+    order = np.argsort(table.lat)
+    reach = np.degrees(near_m / EARTH_RADIUS_M) * 1.01  # no nearer place is farther north or south
     seen = np.zeros(len(table), bool)
-    for start in range(0, len(table), 1024):  # in parts: a table of all pairs would not fit
-        part = place[start : start + 1024, None]
-        gap = ((part - place[None, table.is_train]) ** 2).sum(axis=2)
-        seen[start : start + 1024] = gap.min(axis=1, initial=np.inf) < near_m**2
+    for start in range(0, len(table), 256):
+        rows = order[start : start + 256]
+        first, last = table.lat[rows[0]] - reach, table.lat[rows[-1]] + reach
+        around = train[slice(*np.searchsorted(table.lat[train], (first, last)))]
+        gap = ((place[rows, None] - place[None, around]) ** 2).sum(axis=2)
+        seen[rows] = gap.min(axis=1, initial=np.inf) < near_m**2
     return np.where(seen, "seen", "unseen")
 
 

@@ -148,7 +148,7 @@ def evaluate_run(
         predictions = predictions.with_answers(ON_DEVICE, answers)
     layers = _layers(encoded, codes, predictions, split)
     if looks:
-        degraded = _predict_degraded(run, encoded, codes, looks, pack=pack, split=split)
+        degraded = predict_degraded(run, encoded, codes, looks, pack=pack, split=split)
         predictions = join_predictions([predictions, *degraded])
     write_predictions(predictions, run / f"predictions-{split}.parquet")
     return Evaluation(predictions, layers, encoded.problems)
@@ -235,14 +235,14 @@ def predict_on_device(
     return Answers(latlon, cells, scores, num_bytes)
 
 
-def _predict_degraded(
+def predict_degraded(
     run: Path,
     encoded: EncodedRun,
     codes: CellCodes,
     looks: Iterable[str],
     *,
-    pack: Path | None,
-    split: str,
+    pack: Path | None = None,
+    split: str = "test",
 ) -> Iterator[Predictions]:
     """Yield the predictions of a split's photos for each look."""
     _, model, _ = load_model(run)
