@@ -100,7 +100,9 @@ def test_the_model_takes_any_number_of_uint8_images_in_rows(session: Any) -> Non
 
 
 def test_the_description_says_what_the_model_takes(artifact: EncoderArtifact) -> None:
-    assert artifact.input_spec == InputSpec(WIDTH, HEIGHT, color="rgb", layout="nhwc")
+    assert artifact.input_spec == InputSpec(
+        WIDTH, HEIGHT, resize="crop", color="rgb", layout="nhwc"
+    )
     assert (artifact.target, artifact.precision, artifact.dim) == ("onnx", "fp32", DIM)
     assert artifact.provenance == {"opset": 18, "torch": torch.__version__}
 
