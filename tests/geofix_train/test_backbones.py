@@ -11,16 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import geofix_train.fit
-import geofix_train.step
 from geofix_train.architecture import Architecture, read_architecture
 from geofix_train.backbones import PretrainedBackbone
-from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.config import ConfigError, FitConfig, ModelConfig
 from geofix_train.fit import fit, load_model
-from geofix_train.model import Encoder, Model
-from geofix_train.step import Optimizers
+from geofix_train.model import Encoder
+from tests.geofix_train.stopping import stop_before
 from tests.geofix_train.tiny_backbones import FAMILIES, SIZES, save_tiny, tiny_backbone_config
 
 NUM_EXTRA = {"dinov2": 1, "dinov3_vit": 5, "dinov3_convnext": 1}  # class token and registers
@@ -159,17 +156,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights_though_paths_are_dropped(
     save_tiny("dinov2", tmp_path / "tiny")
     config = tiny_backbone_config("dinov2", data, tmp_path / "tiny")
     whole = load_file(fit(config, tmp_path / "whole") / WEIGHTS)
-    real = geofix_train.step.take_step
-
-    def step(
-        model: Model, optimizers: Optimizers, batch: Batch, config: FitConfig
-    ) -> dict[str, float]:
-        if batch.step == 2:
-            raise KeyboardInterrupt
-        return real(model, optimizers, batch, config)
-
     with monkeypatch.context() as patch:
-        patch.setattr(geofix_train.fit, "take_step", step)
+        stop_before(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "stopped")
     resumed = load_file(fit(config, tmp_path / "stopped") / WEIGHTS)

@@ -19,6 +19,7 @@ from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
 from geofix_train.fit import LEFT_OUT, fit
 from geofix_train.photo_table import TableError
+from tests.geofix_train.stopping import stop_before
 from tests.geofix_train.tiny_data import FRAME, HALF_M, tiny_config, write_data
 
 STEPS = 12  # of the tiny settings: 32 training photos, 8 a batch, 3 epochs
@@ -37,18 +38,6 @@ def config_of(folder: Path, **run: Any) -> FitConfig:
 
 def logged_steps(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def stop_before(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    """Let the user press Ctrl-C when `stop` steps are done."""
-    real = geofix_train.step.take_step
-
-    def step(model: Any, optimizers: Any, batch: Batch, config: Any) -> Any:
-        if batch.step == stop:
-            raise KeyboardInterrupt
-        return real(model, optimizers, batch, config)
-
-    monkeypatch.setattr(geofix_train.fit, "take_step", step)
 
 
 # STEPS // 3 is the first step of the second epoch; 2 is the step that prototypes start at.

@@ -25,6 +25,7 @@ from geofix_train.model import Model, make_encoders
 from geofix_train.start import start_encoders, start_prototypes
 from geofix_train.step import compile_for, make_optimizers, take_step
 from geofix_train.training_data import TrainingData, load_training_data
+from tests.geofix_train.stopping import stop_before
 from tests.geofix_train.tiny_data import tiny_config
 
 LOSSES = ("info_nce", "multi_similarity")
@@ -138,15 +139,8 @@ def test_a_stopped_gpu_run_goes_on_like_an_unbroken_one(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     fit(config, tmp_path / "whole")
-    real = take_step
-
-    def step(model: Model, optimizers: Any, batch: Batch, config: FitConfig) -> dict[str, float]:
-        if batch.step == 5:
-            raise KeyboardInterrupt
-        return real(model, optimizers, batch, config)
-
     with monkeypatch.context() as patch:
-        patch.setattr(geofix_train.fit, "take_step", step)
+        stop_before(patch, 5)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "stopped")
     _check_state(config, tmp_path / "stopped")

@@ -3,24 +3,21 @@
 import itertools
 import json
 import math
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
 
 from geofix_train.aerial import write_geotiff
 from geofix_train.photo_table import PhotoTable, write_photo_table
 from geofix_train.town.drives import Shot, plan_drives
 from geofix_train.town.light import SEASONS, light_at
 from geofix_train.town.ortho import render_ortho
+from geofix_train.town.processes import Job, run_jobs
 from geofix_train.town.raster import Warp, World, paint, streets_around
 from geofix_train.town.street_view import Camera, render_photo
 
@@ -95,7 +92,7 @@ def make_town(
         photographed=photographed,
     )
     sectors = _sectors(seed, reach)
-    _write_images(out, sectors, list(_squares(reach)), shots, num_workers or os.cpu_count() or 1)
+    _write_images(out, sectors, list(_squares(reach)), shots, num_workers)
     table = _table(shots)
     write_photo_table(table, out / "photos.parquet")
     facts = {
@@ -174,7 +171,7 @@ def _write_images(
     (out / "photos").mkdir()
     for date in AERIAL_DATES:
         (out / "aerial" / date).mkdir(parents=True)
-    jobs: list[tuple[Callable[..., None], Any]] = []
+    jobs: list[Job] = []
     half = TILE_PIXELS * PIXEL_M / 2
     for sector in sectors:  # one after the other, so that a process seldom paints anew
         own = [(w, n) for w, n in squares if sector.holds(w + half, n - half)]
@@ -182,15 +179,7 @@ def _write_images(
         inside = [(i, shot) for i, shot in enumerate(shots) if sector.holds(shot.x, shot.y)]
         starts = range(0, len(inside), 50)
         jobs += [(_write_photos, (out, sector, inside[at : at + 50])) for at in starts]
-    context = get_context("spawn")  # forking a process that may hold threads is not safe
-    with ProcessPoolExecutor(num_workers, context) as pool:
-        futures = [pool.submit(write, *arguments) for write, arguments in jobs]
-        try:
-            for done in tqdm(futures, desc="town", unit="job", disable=None):
-                done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    run_jobs(jobs, num_workers=num_workers, desc="town", unit="job")
 
 
 def _squares(half_m: float) -> Iterator[tuple[float, float]]:

@@ -5,22 +5,19 @@ in square blocks, as coarse as training looks at imagery (a town's own imagery i
 reaches `MARGIN_M` beyond its block, so that a tile around any place of it lies in one file.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from tqdm import tqdm
 
 import geofix_index.cells as s2
 from geofix_train.aerial import LocalFrame, Mosaic, write_geotiff
 from geofix_train.town.dataset import AERIAL_DATES, CENTRE, CRS, MARGIN_M
 from geofix_train.town.light import SEASONS, light_at
 from geofix_train.town.ortho import render_ortho
+from geofix_train.town.processes import run_jobs
 from geofix_train.town.raster import paint
 
 BLOCK_M = 6144.0
@@ -59,15 +56,8 @@ def draw_land(
     for date in dates:
         (out / date).mkdir(parents=True, exist_ok=True)
     missing = [b for b in blocks if not all(_path(out, date, b).exists() for date in dates)]
-    context = get_context("spawn")
-    with ProcessPoolExecutor(num_workers or os.cpu_count() or 1, context) as pool:
-        futures = [pool.submit(_draw, out, block, seed, tuple(dates)) for block in missing]
-        try:
-            for done in tqdm(futures, desc="land", unit="block", disable=None):
-                done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    jobs = [(_draw, (out, block, seed, tuple(dates))) for block in missing]
+    run_jobs(jobs, num_workers=num_workers, desc="land", unit="block")
 
 
 def read_land(out: Path, block: Block, *, dates: Sequence[str]) -> list[Mosaic]:
