@@ -1,6 +1,6 @@
 """The large town: which method finds how many photos, where, and what makes photos hard to find.
 
-    geofix-train town build/large_town --size-km 6.4 --photos 60000 --photographed 0.4
+    geofix-train town build/large_town --size-km 6.4 --photos 80000 --photographed 0.2
     geofix-train fit recipes/large_town.toml -o build/large_town/run
     python -m benchmarks.large_town build/large_town/run
 

@@ -50,15 +50,30 @@ def test_recolored_images_keep_shape_and_range_and_the_original(photos: Tensor) 
 def test_some_recolored_images_lose_their_colour() -> None:
     photo = torch.zeros(400, 8, 8, 3)
     photo[:, :4, :, 0] = 200.0  # half of it red
-    changed = recolor(photo, draw_colors(len(photo), np.random.default_rng(1)))
+    colors = draw_colors(len(photo), np.random.default_rng(1), gray_share=0.05)
+    changed = recolor(photo, colors)
     is_gray = changed[..., 1].std(dim=(1, 2)) > 5.0  # only then is there something in its green
     assert 5 <= int(is_gray.sum()) <= 50
+
+
+def test_images_vary_as_much_as_they_are_to() -> None:
+    rng = np.random.default_rng(3)
+    photo = torch.full((500, 2, 2, 3), 100.0)
+    none, one, two = (
+        recolor(photo, draw_colors(len(photo), rng, strength=strength)) for strength in (0, 1, 2)
+    )
+    assert torch.equal(none, photo)
+    assert one.max() <= 100 * 1.18 * 1.04 + 10
+    assert one.min() >= 100 / 1.18 * 0.96 - 10
+    assert 1.8 < float(two.std() / one.std()) < 2.2
+    tint = one / one.mean(dim=3, keepdim=True)
+    assert 0.02 < float(tint.max() - 1) < 0.06
 
 
 def test_some_photos_come_to_look_old(photos: Tensor) -> None:
     rng = np.random.default_rng(2)
     many = photos.repeat(80, 1, 1, 1)
-    colors = draw_colors(len(many), rng)
+    colors = draw_colors(len(many), rng, gray_share=0.05)
     rows, aged = draw_aged(many.to(torch.uint8).numpy(), colors, rng, share=0.1)
     assert 20 <= len(rows) <= 60  # a tenth of 400
     assert aged.dtype == torch.uint8
@@ -82,7 +97,7 @@ def test_photos_that_look_old_come_in_the_colours_that_they_would_have(
         monkeypatch.setattr(geofix_train.augment, change, lambda photo, **options: photo)
     rng = np.random.default_rng(1)
     many = photos.repeat(20, 1, 1, 1)
-    colors = draw_colors(len(many), rng)
+    colors = draw_colors(len(many), rng, gray_share=0.1)
     assert len(colors.gray_rows) > 0
     rows, aged = draw_aged(many.to(torch.uint8).numpy(), colors, rng, share=1.0)
     assert rows.tolist() == list(range(len(many)))

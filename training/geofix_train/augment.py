@@ -4,6 +4,7 @@ Images are (B, H, W, 3), 0 to 255, and come back at the same size. What changes 
 changing it: drawing needs no pixels, and the pixels may lie on a GPU.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from torch.nn import functional
 from geofix_train.degrade import Pixels, compress, lower_resolution
 
 
+_GAIN = math.log(1.18)
+
+
 @dataclass(frozen=True)
 class Colors:
     """How B images vary in brightness, contrast and colour; some lose their colour."""
@@ -24,13 +28,24 @@ class Colors:
     gray_rows: Tensor  # (G,) images that lose their colour
 
 
-def draw_colors(num: int, rng: np.random.Generator) -> Colors:
-    """Return random colours for a number of images."""
-    gain = rng.uniform(0.85, 1.18, (num, 1, 1, 1)).astype(np.float32)
-    tint = rng.uniform(0.96, 1.04, (num, 1, 1, 3)).astype(np.float32)
-    offset = rng.uniform(-10, 10, (num, 1, 1, 1)).astype(np.float32)
-    gray_rows = np.flatnonzero(rng.uniform(size=num) < 0.05)
-    return Colors(*(torch.from_numpy(part) for part in (gain * tint, offset, gray_rows)))
+def draw_colors(
+    num: int, rng: np.random.Generator, *, strength: float = 1.0, gray_share: float = 0.0
+) -> Colors:
+    """Return random colours for a number of images.
+
+    Args:
+        num: of the images.
+        rng: of the colours.
+        strength: 1 makes images up to 1.18 times as bright or as dark, and a colour of theirs 4 %
+            stronger or weaker; 2 as much again, 0 nothing.
+        gray_share: of the images lose their colour.
+    """
+    gain = np.exp(strength * rng.uniform(-_GAIN, _GAIN, (num, 1, 1, 1)))
+    tint = 1 + strength * rng.uniform(-0.04, 0.04, (num, 1, 1, 3))
+    offset = strength * rng.uniform(-10, 10, (num, 1, 1, 1))
+    gray_rows = np.flatnonzero(rng.uniform(size=num) < gray_share)
+    factors = (torch.from_numpy(part.astype(np.float32)) for part in (gain * tint, offset))
+    return Colors(*factors, torch.from_numpy(gray_rows))
 
 
 def recolor(images: Tensor, colors: Colors) -> Tensor:

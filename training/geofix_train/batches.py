@@ -77,7 +77,9 @@ def make_batch(data: TrainingData, config: FitConfig, step: int, *, with_prototy
     rows = draw_batch(data, config, step)
     with record_function("draw photos"):
         photos = data.photos[rows]
-        photo_colors = draw_colors(len(rows), rng)
+        photo_colors = draw_colors(
+            len(rows), rng, strength=config.run.recolor, gray_share=config.run.gray_share
+        )
         aged = draw_aged(photos, photo_colors, rng, share=config.run.old_share)
         crops = draw_crops(len(rows), rng, zoom=config.run.zoom)
     photo_targets = tile_targets = tiles = tile_colors = apart = None
@@ -86,7 +88,7 @@ def make_batch(data: TrainingData, config: FitConfig, step: int, *, with_prototy
     if data.mosaics:
         with record_function("draw tiles"):
             tiles = torch.from_numpy(draw_tiles(data, config, rows, rng))
-        tile_colors = draw_colors(len(rows), rng)
+        tile_colors = draw_colors(len(rows), rng, strength=config.run.recolor_tiles)
         if with_prototypes:
             tile_targets = _draw_targets(data, config, rows, rng, mix=data.tile_mix)
         lat, lon = data.table.lat[rows], data.table.lon[rows]

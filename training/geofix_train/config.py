@@ -25,7 +25,8 @@ _LIMITS = {
     "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096),
     "global_dim": (1, 4096), "dim": (4, 4096), "frozen_layers": (-1, 1000),
     "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
-    "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1), "zoom": (0.1, 1),
+    "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1), "gray_share": (0, 1),
+    "recolor": (0, 5), "recolor_tiles": (0, 5), "zoom": (0.1, 1),
     "epochs": (1, math.inf), "batch_size": (2, math.inf),
 }  # fmt: skip
 _CHOICES = {
@@ -103,6 +104,9 @@ class RunConfig:
     prototype_learning_rate: float = 2e-2  # larger, since each prototype is seen rarely
     weight_decay: float = 0.02  # of the encoders
     local_share: float = 0.0  # of a batch comes from within 800 m, to tell look-alikes apart
+    recolor: float = 1.0  # how much photos vary in brightness and colour; 0: not at all
+    recolor_tiles: float = 0.5  # the same of tiles, whose imagery is known beforehand
+    gray_share: float = 0.05  # of photos lose their colour
     old_share: float = 0.1  # of photos are made to look old: low resolution, JPEG's blocks
     zoom: float = 0.85  # a photo is cut down to between this share of its sides and all of it
     shift_m: float = 40.0  # tiles are moved by up to this and turned by any angle
