@@ -44,8 +44,11 @@ def draw_colors(
     tint = 1 + strength * rng.uniform(-0.04, 0.04, (num, 1, 1, 3))
     offset = strength * rng.uniform(-10, 10, (num, 1, 1, 1))
     gray_rows = np.flatnonzero(rng.uniform(size=num) < gray_share)
-    factors = (torch.from_numpy(part.astype(np.float32)) for part in (gain * tint, offset))
-    return Colors(*factors, torch.from_numpy(gray_rows))
+    return Colors(
+        gain=torch.from_numpy((gain * tint).astype(np.float32)),
+        offset=torch.from_numpy(offset.astype(np.float32)),
+        gray_rows=torch.from_numpy(gray_rows),
+    )
 
 
 def recolor(images: Tensor, colors: Colors) -> Tensor:
