@@ -25,8 +25,8 @@ _LIMITS = {
     "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096),
     "global_dim": (1, 4096), "dim": (4, 4096), "frozen_layers": (-1, 1000),
     "prototype_level": (0, 30), "code_level": (0, 30), "temperature": (1e-4, 10),
-    "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1), "gray_share": (0, 1),
-    "recolor": (0, 5), "recolor_tiles": (0, 5), "zoom": (0.1, 1),
+    "negative_share": (0.001, 1), "local_share": (0, 0.9), "old_share": (0, 1),
+    "gray_share": (0, 1), "recolor": (0, 5), "recolor_tiles": (0, 5), "zoom": (0.1, 1),
     "epochs": (1, math.inf), "batch_size": (2, math.inf),
 }  # fmt: skip
 _CHOICES = {
