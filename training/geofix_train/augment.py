@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from geofix_train.degrade import Pixels, compress, lower_resolution
 
-
 _GAIN = math.log(1.18)
 
 
