@@ -22,6 +22,7 @@ large-town: $(VENV)/.dev
 	test -f $(LARGE)/town.json || $(BIN)/geofix-train town $(LARGE) --size-km 6.4 --photos 80000 --photographed 0.2
 	$(BIN)/geofix-train fit recipes/large_town.toml -o $(LARGE)/run
 	$(BIN)/python -m benchmarks.large_town $(LARGE)/run
+	$(BIN)/python -m benchmarks.lone_cells $(LARGE)/run
 	$(BIN)/python -m benchmarks.land_codes $(LARGE)/run -o $(LARGE)/land_codes.safetensors
 	$(BIN)/python -m benchmarks.scale $(LARGE)/run --land $(LARGE)/land_codes.safetensors
 
