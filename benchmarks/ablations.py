@@ -59,13 +59,18 @@ def _one_date(config: FitConfig) -> FitConfig:
     return replace(config, data=replace(config.data, aerial=aerial))
 
 
+def _hard(config: FitConfig) -> FitConfig:
+    # At a finer code level, parts of a photo's own cell would be its negatives.
+    level = config.objective.prototype_level
+    return replace(config, objective=replace(config.objective, labels="hard", code_level=level))
+
+
 def _same(config: FitConfig) -> FitConfig:
     return config
 
 
 LABELS = (
-    # At a finer code level, parts of a photo's own cell would be its negatives.
-    Variant("hard", _objective(labels="hard", code_level=15)),
+    Variant("hard", _hard),
     Variant("bilinear", _objective(labels="bilinear")),
     Variant("frustum", _same),
 )

@@ -33,7 +33,6 @@ from geofix_train.fit import load_model
 from geofix_train.town.dataset import AERIAL_DATES, CENTRE
 from geofix_train.town.land import Block, draw_land, is_in_town, land_blocks, land_cells, read_land
 
-LEVEL = 16
 NUM_CELLS = 200_000
 DATES = tuple(AERIAL_DATES)[:1]
 TURNS = (0.0,)
@@ -64,7 +63,8 @@ def main() -> None:
 def make_land_codes(run: Path, land: Path, num_cells: int) -> LandCodes:
     """Return codes of the town's cells and of `num_cells` around it, from imagery of one kind."""
     facts = json.loads((Path(read_run_config(run).data.photos).parent / "town.json").read_text())
-    blocks, cells = _blocks_with(num_cells, size_km=facts["size_km"])
+    level = read_run_config(run).objective.code_level
+    blocks, cells = _blocks_with(num_cells, level=level, size_km=facts["size_km"])
     draw_land(land, blocks, seed=facts["seed"], dates=DATES)
     aerial = np.concatenate(list(_encode_blocks(run, land, blocks)))
     order = _from_the_middle(cells)
@@ -95,11 +95,13 @@ def weights_sha256(run: Path) -> str:
     return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
 
 
-def _blocks_with(num_cells: int, *, size_km: float) -> tuple[list[Block], npt.NDArray[np.uint64]]:
+def _blocks_with(
+    num_cells: int, *, level: int, size_km: float
+) -> tuple[list[Block], npt.NDArray[np.uint64]]:
     """Return the nearest blocks that hold so many cells outside the town, and all their cells."""
     blocks, cells, found = [], [], 0
     for block in land_blocks(4 + num_cells // 1000):
-        own = land_cells(block, level=LEVEL)
+        own = land_cells(block, level=level)
         blocks.append(block)
         cells.append(own)
         found += int((~is_in_town(own, size_km=size_km)).sum())
@@ -126,7 +128,8 @@ def _encode_blocks(run: Path, land: Path, blocks: list[Block]) -> Iterator[npt.N
 def _encode_block(run: Path, land: Path, block: Block) -> npt.NDArray[np.float32]:
     config, model, _ = load_model(run)
     mosaics = read_land(land, block, dates=DATES)
-    return encode_cells(model, mosaics, land_cells(block, level=LEVEL), config, turns=TURNS)
+    cells = land_cells(block, level=config.objective.code_level)
+    return encode_cells(model, mosaics, cells, config, turns=TURNS)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def add_codes_arguments(codes: argparse.ArgumentParser) -> None:
         "--blur", default="", metavar="HOOK",
         help="with --encoder: finds faces to blur, package.module:function or DETECTOR.onnx",
     )  # fmt: skip
-    codes.add_argument("--level", type=int, help="S2 level of the cells (16)")
+    codes.add_argument("--level", type=int, help="S2 level of the cells (the run's code_level; 16)")
     codes.add_argument("--kappa", type=float, help="weight of prototypes (chosen by validation)")
     codes.add_argument(
         "--shrink", type=_shrinkage, default=0.0, metavar="N0",
@@ -71,7 +71,7 @@ def _codes_of_run(arguments: argparse.Namespace) -> None:
     from geofix_train.codes import encode_run, make_codes
 
     out = arguments.output or arguments.run / "codes"
-    encoded = encode_run(arguments.run, level=_level(arguments), on_error=arguments.on_error)
+    encoded = encode_run(arguments.run, level=arguments.level, on_error=arguments.on_error)
     say_left_out(encoded.problems)
     codes = make_codes(encoded, kappa=arguments.kappa, shrink_photos=arguments.shrink)
     queries = encoded.queries("val")
@@ -118,10 +118,6 @@ def _say_nothing_chosen(arguments: argparse.Namespace) -> None:
         )
 
 
-def _level(arguments: argparse.Namespace) -> int:
-    return 16 if arguments.level is None else int(arguments.level)
-
-
 def _codes_without_training(arguments: argparse.Namespace) -> None:
     from geofix_train.photo_table import read_photo_table
     from geofix_train.training_free import (
@@ -147,11 +143,12 @@ def _codes_without_training(arguments: argparse.Namespace) -> None:
         on_error=arguments.on_error,
     )
     say_left_out(photos.problems)
-    made = training_free_codes(photos, level=_level(arguments))
+    level = 16 if arguments.level is None else arguments.level
+    made = training_free_codes(photos, level=level)
     write_training_free(made, arguments.output)
     num_queries = 0 if made.queries is None else len(made.queries.latlon)
     print(
-        f"{arguments.output}: {len(made.codes.cells)} cells of level {_level(arguments)} from "
+        f"{arguments.output}: {len(made.codes.cells)} cells of level {level} from "
         f"{made.codes.num_photos.sum()} photos, {made.encoder.dim} dimensions; "
         f"{num_queries} photos kept aside to calibrate with\n{_area(made.codes.cells)}"
     )

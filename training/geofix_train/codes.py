@@ -50,13 +50,14 @@ class EncodedRun:
 
 
 def encode_run(
-    run: Path, *, level: int = 16, on_error: str = "stop", split: str = "train"
+    run: Path, *, level: int | None = None, on_error: str = "stop", split: str = "train"
 ) -> EncodedRun:
     """Encode the photos and imagery of a finished run.
 
     Args:
         run: the folder of a finished `fit`.
-        level: of the cell codes, up to 4 finer than that of the prototypes.
+        level: of the cell codes, up to 4 finer than that of the prototypes; None is the run's
+            `code_level`, at which training compares them.
         on_error: "stop" or "skip" bad rows and unreadable photos.
         split: of which there must be photos, too, beside training photos.
 
@@ -66,6 +67,7 @@ def encode_run(
     """
     config, model, prototype_cells = load_model(run)
     coarsest = config.objective.prototype_level
+    level = config.objective.code_level if level is None else level
     if not coarsest <= level <= coarsest + 4:
         raise ValueError(f"level is {level}, want {coarsest} to {coarsest + 4}")
     table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)

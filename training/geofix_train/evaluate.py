@@ -137,7 +137,7 @@ def evaluate_run(
             raise ValueError(f"look is {look!r}, want one of {', '.join(LOOKS)}")
     stored = run / "codes" / "codes.safetensors"
     codes = read_cell_codes(stored) if stored.exists() else None
-    level = int(s2.level_of(codes.cells[:1])[0]) if codes else 16
+    level = int(s2.level_of(codes.cells[:1])[0]) if codes else None
     encoded = encode_run(run, level=level, on_error=on_error, split=split)
     codes = codes or make_codes(encoded)
     predictions = predict(encoded, codes, split=split)
