@@ -5,10 +5,11 @@ Cells are S2 ids (uint64, never 0), embeddings float32, scores inner products: h
 
 from geofix_index.errors import ShardFormatError
 from geofix_index.index import CellIndex, Matches
-from geofix_index.kernel import kernel_version
+from geofix_index.kernel import instructions, kernel_version
 from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Box, CellUnion, Disk, Region
 from geofix_index.shard import Shard, ShardFiles, build_shard
+from geofix_index.tuning import tune
 
 __all__ = [
     "Box",
@@ -22,5 +23,7 @@ __all__ = [
     "ShardFiles",
     "ShardFormatError",
     "build_shard",
+    "instructions",
     "kernel_version",
+    "tune",
 ]

@@ -1,6 +1,15 @@
 /* See geofix_kernel.h. Sums run in the order of sub-quantizers, as in the NumPy reference. */
 #include "geofix_kernel.h"
 
+#include <math.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #if defined(_MSC_VER)
 #define THREAD_LOCAL __declspec(thread)
 #else
@@ -44,6 +53,212 @@ void geofix_scan(const float *table, uint32_t num_subspaces, uint32_t bits,
         for (size_t i = 0; i < num_cells; ++i)
             scores[i] = score4(table, num_subspaces, pq_codes + i * stride);
     }
+}
+
+static float score_in_block(const float *table, uint32_t num_subspaces, const uint8_t *column) {
+    float sum = 0.0f;
+    for (uint32_t m = 0; m < num_subspaces; m += 2, column += GEOFIX_BLOCK) {
+        sum += table[(size_t)m * 16 + (*column & 15)];
+        sum += table[(size_t)m * 16 + 16 + (*column >> 4)];
+    }
+    return sum;
+}
+
+static const uint8_t *column_of(const uint8_t *blocks, uint32_t num_subspaces, uint32_t row) {
+    size_t block_size = (size_t)num_subspaces / 2 * GEOFIX_BLOCK;
+    return blocks + row / GEOFIX_BLOCK * block_size + row % GEOFIX_BLOCK;
+}
+
+void geofix_scan_blocks(const float *table, uint32_t num_subspaces, const uint8_t *blocks,
+                        const uint32_t *rows, size_t num_rows, float *scores) {
+    for (size_t i = 0; i < num_rows; ++i)
+        scores[i] = score_in_block(table, num_subspaces, column_of(blocks, num_subspaces, rows[i]));
+}
+
+/* A table in bytes. An entry lies between `step` times its byte and one step more, above a base
+ * that all cells share; so sums of bytes order cells up to `slack`. */
+typedef struct {
+    uint8_t entries[GEOFIX_MAX_SHORTLIST * 16];
+    uint32_t num_columns;
+    uint32_t slack;
+} ByteTable;
+
+#define MOST 127 /* two entries fit into a byte */
+
+static void round_table(const float *table, uint32_t num_subspaces, ByteTable *bytes) {
+    float lowest[GEOFIX_MAX_SHORTLIST], widest = 0.0f, largest = 0.0f;
+    for (uint32_t m = 0; m < num_subspaces; ++m) {
+        const float *row = table + (size_t)m * 16;
+        float low = row[0], high = row[0];
+        for (int c = 1; c < 16; ++c) {
+            low = row[c] < low ? row[c] : low;
+            high = row[c] > high ? row[c] : high;
+        }
+        lowest[m] = low;
+        widest = high - low > widest ? high - low : widest;
+        largest = fmaxf(largest, fmaxf(fabsf(low), fabsf(high)));
+    }
+    float step = widest > 0.0f ? widest / MOST : 1.0f;
+    for (uint32_t m = 0; m < num_subspaces; ++m)
+        for (int c = 0; c < 16; ++c) {
+            float entry = (table[(size_t)m * 16 + c] - lowest[m]) / step;
+            bytes->entries[m * 16 + c] = (uint8_t)(entry < MOST ? entry : MOST);
+        }
+    bytes->num_columns = num_subspaces / 2;
+    /* Each entry was rounded down by less than a step. Scores are sums in float32, off by less than
+     * 2^-23 of the largest partial sum at each addition; and so are the entries above. */
+    double rounding = (double)num_subspaces * (num_subspaces + 2) * largest / step * 0x1p-23;
+    bytes->slack = step < INFINITY && rounding < 60000 ? num_subspaces + 2 + (uint32_t)rounding : 0xffff;
+}
+
+/* Sum the entries of a block's cells; return whether any sum is `threshold` or more. */
+typedef int SumBlock(const ByteTable *table, const uint8_t *block, uint16_t threshold,
+                     uint16_t *sums);
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define BEST_SUM_BLOCK sum_block_avx2
+
+__attribute__((target("avx2"))) static int sum_block_avx2(const ByteTable *table,
+                                                          const uint8_t *block, uint16_t threshold,
+                                                          uint16_t *sums) {
+    const __m256i low_half = _mm256_set1_epi8(15);
+    const __m128i *entries = (const __m128i *)table->entries;
+    __m256i all = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
+    for (uint32_t i = 0; i < table->num_columns; ++i) {
+        __m256i pairs = _mm256_loadu_si256((const __m256i *)(block + (size_t)i * GEOFIX_BLOCK));
+        __m256i first = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries + 2 * i));
+        __m256i second = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries + 2 * i + 1));
+        __m256i low = _mm256_and_si256(pairs, low_half);
+        __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low_half);
+        __m256i both = _mm256_add_epi8(_mm256_shuffle_epi8(first, low),
+                                       _mm256_shuffle_epi8(second, high));
+        /* Sums of 16 bits: `all` also adds the odd cells' bytes, 256 times, taken away below. */
+        all = _mm256_add_epi16(all, both);
+        odd = _mm256_add_epi16(odd, _mm256_srli_epi16(both, 8));
+    }
+    __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
+    __m256i least = _mm256_set1_epi16((short)threshold);
+    __m256i enough = _mm256_or_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(even, least), even),
+                                     _mm256_cmpeq_epi16(_mm256_max_epu16(odd, least), odd));
+    if (_mm256_testz_si256(enough, enough)) return 0;
+    __m256i left = _mm256_unpacklo_epi16(even, odd), right = _mm256_unpackhi_epi16(even, odd);
+    _mm256_storeu_si256((__m256i *)sums, _mm256_permute2x128_si256(left, right, 0x20));
+    _mm256_storeu_si256((__m256i *)(sums + 16), _mm256_permute2x128_si256(left, right, 0x31));
+    return 1;
+}
+
+static int has_best(void) { return __builtin_cpu_supports("avx2"); }
+static const char *const best_name = "avx2";
+
+#elif defined(__aarch64__)
+#define BEST_SUM_BLOCK sum_block_neon
+
+static int sum_block_neon(const ByteTable *table, const uint8_t *block, uint16_t threshold,
+                          uint16_t *sums) {
+    const uint8x16_t low_half = vdupq_n_u8(15);
+    uint16x8_t sum[4] = {vdupq_n_u16(0), vdupq_n_u16(0), vdupq_n_u16(0), vdupq_n_u16(0)};
+    for (uint32_t i = 0; i < table->num_columns; ++i) {
+        uint8x16_t first = vld1q_u8(table->entries + 32 * i);
+        uint8x16_t second = vld1q_u8(table->entries + 32 * i + 16);
+        for (int half = 0; half < 2; ++half) {
+            uint8x16_t pairs = vld1q_u8(block + (size_t)i * GEOFIX_BLOCK + 16 * half);
+            uint8x16_t both = vaddq_u8(vqtbl1q_u8(first, vandq_u8(pairs, low_half)),
+                                       vqtbl1q_u8(second, vshrq_n_u8(pairs, 4)));
+            sum[2 * half] = vaddw_u8(sum[2 * half], vget_low_u8(both));
+            sum[2 * half + 1] = vaddw_high_u8(sum[2 * half + 1], both);
+        }
+    }
+    uint16x8_t highest = vmaxq_u16(vmaxq_u16(sum[0], sum[1]), vmaxq_u16(sum[2], sum[3]));
+    if (vmaxvq_u16(highest) < threshold) return 0;
+    for (int part = 0; part < 4; ++part) vst1q_u16(sums + 8 * part, sum[part]);
+    return 1;
+}
+
+static int has_best(void) { return 1; }
+static const char *const best_name = "neon";
+#else
+#define BEST_SUM_BLOCK sum_block_portable
+
+static int has_best(void) { return 0; }
+static const char *const best_name = "portable";
+#endif
+
+static int sum_block_portable(const ByteTable *table, const uint8_t *block, uint16_t threshold,
+                              uint16_t *sums) {
+    int found = 0;
+    memset(sums, 0, GEOFIX_BLOCK * sizeof *sums);
+    for (uint32_t i = 0; i < table->num_columns; ++i) {
+        const uint8_t *first = table->entries + (size_t)32 * i, *second = first + 16;
+        for (int j = 0; j < GEOFIX_BLOCK; ++j) {
+            uint8_t pair = block[(size_t)i * GEOFIX_BLOCK + j];
+            sums[j] = (uint16_t)(sums[j] + first[pair & 15] + second[pair >> 4]);
+        }
+    }
+    for (int j = 0; j < GEOFIX_BLOCK; ++j) found |= sums[j] >= threshold;
+    return found;
+}
+
+const char *geofix_instructions(void) { return has_best() ? best_name : "portable"; }
+
+/* Return the k-th largest of whole numbers below 2^16; num is at least k. */
+static uint32_t kth_largest(const float *sums, size_t num, size_t k) {
+    uint32_t high = 0, low;
+    size_t counts[256] = {0};
+    for (size_t i = 0; i < num; ++i) ++counts[(uint32_t)sums[i] >> 8];
+    for (high = 255; counts[high] < k; --high) k -= counts[high];
+    memset(counts, 0, sizeof counts);
+    for (size_t i = 0; i < num; ++i)
+        if ((uint32_t)sums[i] >> 8 == high) ++counts[(uint32_t)sums[i] & 255];
+    for (low = 255; counts[low] < k; --low) k -= counts[low];
+    return high << 8 | low;
+}
+
+/* Drop the cells that k others are sure to beat; return how many stay, and set the threshold. */
+static size_t shorten(uint32_t *rows, float *sums, size_t num, size_t k, uint32_t slack,
+                      uint16_t *threshold) {
+    uint32_t least = kth_largest(sums, num, k);
+    *threshold = (uint16_t)(least > slack ? least - slack : 0);
+    size_t stay = 0;
+    for (size_t i = 0; i < num; ++i)
+        if (sums[i] >= *threshold) {
+            rows[stay] = rows[i];
+            sums[stay++] = sums[i];
+        }
+    return stay;
+}
+
+size_t geofix_shortlist(const float *table, uint32_t num_subspaces, const uint8_t *const *blocks,
+                        const uint32_t *num_cells, size_t num_shards, size_t k, uint32_t *rows,
+                        float *scores) {
+    ByteTable bytes;
+    round_table(table, num_subspaces, &bytes);
+    SumBlock *sum_block = has_best() ? BEST_SUM_BLOCK : sum_block_portable;
+    size_t num = 0, limit = 2 * k + 64;
+    uint32_t base = 0;
+    uint16_t threshold = 0, sums[GEOFIX_BLOCK];
+    for (size_t s = 0; s < num_shards; base += num_cells[s++])
+        for (uint32_t at = 0; at < num_cells[s]; at += GEOFIX_BLOCK) {
+            if (!sum_block(&bytes, column_of(blocks[s], num_subspaces, at), threshold, sums))
+                continue;
+            uint32_t inside = num_cells[s] - at < GEOFIX_BLOCK ? num_cells[s] - at : GEOFIX_BLOCK;
+            for (uint32_t j = 0; j < inside; ++j)
+                if (sums[j] >= threshold) {
+                    rows[num] = base + at + j;
+                    scores[num++] = sums[j];
+                }
+            if (num >= limit) {
+                num = shorten(rows, scores, num, k, bytes.slack, &threshold);
+                limit = 2 * num > limit ? 2 * num : limit;
+            }
+        }
+    if (num > k) num = shorten(rows, scores, num, k, bytes.slack, &threshold);
+    size_t i = 0;
+    base = 0;
+    for (size_t s = 0; s < num_shards; base += num_cells[s++])
+        for (; i < num && rows[i] < base + num_cells[s]; ++i)
+            scores[i] = score_in_block(table, num_subspaces,
+                                       column_of(blocks[s], num_subspaces, rows[i] - base));
+    return num;
 }
 
 void geofix_set_query(const float *table, uint32_t num_subspaces, uint32_t bits) {

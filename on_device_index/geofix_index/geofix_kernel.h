@@ -20,7 +20,11 @@
 extern "C" {
 #endif
 
-#define GEOFIX_KERNEL_VERSION 1
+#define GEOFIX_KERNEL_VERSION 2
+
+/* Cells of a block, and most sub-quantizers that geofix_shortlist takes. */
+#define GEOFIX_BLOCK 32
+#define GEOFIX_MAX_SHORTLIST 512
 
 #if defined(_WIN32)
 #define GEOFIX_API __declspec(dllexport)
@@ -40,6 +44,39 @@ GEOFIX_API int geofix_kernel_version(void);
  */
 GEOFIX_API void geofix_scan(const float *table, uint32_t num_subspaces, uint32_t bits,
                             const uint8_t *pq_codes, size_t num_cells, float *scores);
+
+/* Score chosen cells of pq codes in blocks, with 4 bits.
+ *
+ *   blocks    pq codes in blocks of GEOFIX_BLOCK cells, each transposed: byte i of the block's cell
+ *             j stands at i * GEOFIX_BLOCK + j. The last block is filled up with any bytes.
+ *   rows      (num_rows), which cells
+ *   scores    (num_rows), written
+ */
+GEOFIX_API void geofix_scan_blocks(const float *table, uint32_t num_subspaces,
+                                   const uint8_t *blocks, const uint32_t *rows, size_t num_rows,
+                                   float *scores);
+
+/* Find the cells of many shards that can be among the k best, with 4 bits, and score them.
+ *
+ * Entries are rounded to 7 bits, so that processors look 16 or 32 of them up at once; what rounding
+ * cannot tell from the k-th best stays on the list. So the list holds the k best, and all cells
+ * that score as high as the last of them, and some more.
+ *
+ *   table       (num_subspaces, 16) float32, finite, at most GEOFIX_MAX_SHORTLIST sub-quantizers
+ *   blocks      (num_shards), where the blocks of each shard start
+ *   num_cells   (num_shards)
+ *   k           at least 1
+ *   rows        written, ascending; cells are counted through all shards. Room for all cells.
+ *   scores      written; as geofix_scan_blocks gives them. Room for all cells.
+ *
+ * Returns the length of the list.
+ */
+GEOFIX_API size_t geofix_shortlist(const float *table, uint32_t num_subspaces,
+                                   const uint8_t *const *blocks, const uint32_t *num_cells,
+                                   size_t num_shards, size_t k, uint32_t *rows, float *scores);
+
+/* Which instructions geofix_shortlist uses: "avx2", "neon" or "portable". */
+GEOFIX_API const char *geofix_instructions(void);
 
 /* Make `table` the query of the calling thread, for geofix_asymmetric. It must outlive its use. */
 GEOFIX_API void geofix_set_query(const float *table, uint32_t num_subspaces, uint32_t bits);

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix_index import cells as s2
+from geofix_index import kernel
 from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Region
 from geofix_index.shard import Rows, Shard
@@ -36,6 +37,14 @@ class ShardSource:
 
     parent: int
     open: Callable[[], Shard]
+
+
+class _Together(NamedTuple):
+    """Which shards are searched at once, which one by one."""
+
+    in_blocks: list[int]
+    others: list[int]
+    shortlist: kernel.Shortlist | None  # of those in blocks
 
 
 class CellIndex:
@@ -70,6 +79,7 @@ class CellIndex:
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
         self._lock = threading.Lock()
+        self._together: _Together | None = None
 
     def search(self, embedding: Floats, *, k: int, region: Region | None = None) -> Matches:
         """Return the `k` best cells, fewer where the index or the region has fewer.
@@ -89,7 +99,7 @@ class CellIndex:
             raise ValueError(f"k is {k}, want at least 1")
         table = self.quantizer.lookup_table(embedding)
         if region is None:
-            found = [self._search_shard(number, table, k) for number in range(len(self._shards))]
+            found = self._search_everywhere(table, k)
         else:
             found = [self._scan_rows(number, table, rows) for number, rows in self._rows_of(region)]
         return _best(found, k)
@@ -108,6 +118,33 @@ class CellIndex:
             opened = current if isinstance(current, Shard) else current.open()
             self._shards[number] = opened
             return opened
+
+    def _search_everywhere(self, table: Floats, k: int) -> list[Matches]:
+        """Search all shards: those in blocks at once, the others one by one."""
+        together = self._together = self._together or self._gather()
+        found = [self._search_shard(number, table, k) for number in together.others]
+        if together.shortlist is not None:
+            rows, scores = together.shortlist.search(table, k)
+            starts = together.shortlist.starts
+            ends = np.searchsorted(rows, starts[1:])
+            begins = np.concatenate([[0], ends[:-1]])
+            for at in np.flatnonzero(ends > begins).tolist():
+                own = slice(begins[at], ends[at])
+                shard = self._shard(together.in_blocks[at])
+                found.append(Matches(shard.cells(rows[own] - starts[at]), scores[own]))
+        return found
+
+    def _gather(self) -> "_Together":
+        """Open all shards, and part those that are searched together from the others."""
+        library = kernel.load_kernel() if self._use_kernel else None
+        numbers = list(range(len(self._shards)))
+        if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
+            return _Together([], numbers, None)
+        blocks = {number: self._shard(number).blocks for number in numbers}
+        stored = {n: (own, len(self._shard(n))) for n, own in blocks.items() if own is not None}
+        others = [number for number in numbers if number not in stored]
+        shortlist = kernel.Shortlist(library, list(stored.values())) if stored else None
+        return _Together(list(stored), others, shortlist)
 
     def _search_shard(self, number: int, table: Floats, k: int) -> Matches:
         shard = self._shard(number)

@@ -106,8 +106,7 @@ class ProductQuantizer:
 
     def decode(self, pq_codes: PQCodes) -> Floats:
         """Rebuild vectors (N, D) from pq codes (N, bytes)."""
-        columns = range(self.num_subspaces)
-        nearest = np.stack([entries(pq_codes, m, bits=self.bits) for m in columns], axis=1)
+        nearest = unpack(pq_codes, bits=self.bits)
         return np.asarray(_gather(self.centroids, nearest) @ self.rotation.T)
 
     def lookup_table(self, embedding: Floats) -> Floats:
@@ -148,6 +147,12 @@ class ProductQuantizer:
             raise ShardFormatError("a codebook with NaN or infinity")
         rotation = values[: dim * dim].reshape(dim, dim)
         return cls(rotation, values[dim * dim :].reshape(num_subspaces, 2**bits, -1))
+
+
+def unpack(pq_codes: PQCodes, *, bits: int) -> npt.NDArray[np.int64]:
+    """Return the centroid numbers (N, M) of pq codes (N, bytes)."""
+    columns = range(pq_codes.shape[1] * 8 // bits)
+    return np.stack([entries(pq_codes, m, bits=bits) for m in columns], axis=1).astype(np.int64)
 
 
 def _checked_vectors(vectors: Floats, *, dim: int | None = None) -> Floats:

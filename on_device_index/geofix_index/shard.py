@@ -1,15 +1,17 @@
 """A shard: the compressed cells of one S2 parent, sorted by cell id, in two files.
 
 * The cells file says which descendants of the parent are there, as offsets along the Hilbert curve.
-* The payload holds their pq codes in the same order: for kind "scan" nothing else; for kind
-  "usearch" it is a USearch index, whose file starts with the matrix of its vectors, so that the
-  same bytes serve the graph and the exact search of any run of cells.
+* The payload holds their pq codes in the same order. For kind "scan" that is all; with 4 bits they
+  lie in transposed blocks, of which processors score 32 cells at once. For kind "usearch" it is a
+  USearch index, whose file starts with the matrix of its vectors, so that the same bytes serve the
+  graph and the exact search of any run of cells.
 
 docs/shard_spec.md describes both. Bytes may come from anywhere, so everything that NumPy reads is
 checked here; a USearch payload must be checked by its hash before it comes here, since USearch
 itself crashes on damaged files.
 """
 
+import math
 import struct
 import threading
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ KINDS = ("scan", "usearch")
 MAX_DEPTH = 16  # levels from parent to cells, so that an offset fits into 32 bits
 
 _MAGIC = b"GFXCELLS"
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct("<8sIIQIIII")  # magic, version, kind, parent, level, cells, bytes, zero
 _MATRIX_AT = 8  # in a USearch file, after the numbers of rows and columns (u32 each)
 
@@ -77,7 +79,12 @@ def build_shard(
     header = _HEADER.pack(
         _MAGIC, _VERSION, KINDS.index(kind), parent, level, *pq_codes.shape, 0
     )  # fmt: skip
-    payload = pq_codes.tobytes() if kind == "scan" else build_graph(cells, pq_codes, quantizer)
+    if kind == "usearch":
+        payload = build_graph(cells, pq_codes, quantizer)
+    elif quantizer.bits == 4:
+        payload = kernel.to_blocks(pq_codes).tobytes()
+    else:
+        payload = pq_codes.tobytes()
     return ShardFiles(kind, header + offsets.tobytes(), payload)
 
 
@@ -91,14 +98,14 @@ class Shard:
         parent: int,
         level: int,
         offsets: npt.NDArray[np.unsignedinteger],
-        pq_codes: PQCodes,
+        stored: PQCodes,
         bits: int,
         graph: Graph | None,
     ) -> None:
         self.kind = kind  # "usearch" or "scan"
         self.parent = parent
         self.level = level
-        self.pq_codes = pq_codes  # (N, bytes)
+        self._stored = stored  # (N, bytes), or in blocks
         self._offsets = offsets
         self._bits = bits
         self._graph = graph
@@ -132,13 +139,13 @@ class Shard:
                 f"a shard of {num_bytes} bytes a cell, the codebook has {quantizer.bytes_per_cell}"
             )
         offsets = _read_offsets(cells, num_cells, depth=level - int(s2.level_of(parent)))
-        pq_codes = _read_pq_codes(payload, kind, num_cells, num_bytes)
+        stored = _read_payload(payload, kind, (num_cells, num_bytes), bits=quantizer.bits)
         shard = cls(
             kind=kind,
             parent=parent,
             level=level,
             offsets=offsets,
-            pq_codes=pq_codes,
+            stored=stored,
             bits=quantizer.bits,
             graph=Graph.open(payload, num_bytes) if kind == "usearch" and use_kernel else None,
         )
@@ -148,6 +155,17 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    @property
+    def pq_codes(self) -> PQCodes:
+        """The pq codes, (N, bytes); of blocks a copy."""
+        blocks = self.blocks
+        return self._stored if blocks is None else kernel.from_blocks(blocks, len(self))
+
+    @property
+    def blocks(self) -> PQCodes | None:
+        """The pq codes in blocks (ceil(N / 32), bytes, 32); None where they are in rows."""
+        return self._stored if self._stored.ndim == 3 else None
 
     @property
     def has_graph(self) -> bool:
@@ -178,7 +196,10 @@ class Shard:
         self, table: npt.NDArray[np.float32], rows: Rows | None = None, *, use_kernel: bool = True
     ) -> npt.NDArray[np.float32]:
         """Return the exact scores of rows (all, where None) under a query's look-up table."""
-        pq_codes = self.pq_codes if rows is None else self.pq_codes[rows]
+        if self.blocks is not None:
+            rows = np.arange(len(self)) if rows is None else rows
+            return kernel.scan_blocks(table, self.blocks, rows, use_kernel=use_kernel)
+        pq_codes = self._stored if rows is None else self._stored[rows]
         return kernel.scan(table, pq_codes, bits=self._bits, use_kernel=use_kernel)
 
     def search(
@@ -268,13 +289,16 @@ def _read_offsets(
     return offsets
 
 
-def _read_pq_codes(
-    payload: bytes | memoryview, kind: str, num_cells: int, num_bytes: int
+def _read_payload(
+    payload: bytes | memoryview, kind: str, shape: tuple[int, int], *, bits: int
 ) -> PQCodes:
+    """Return the pq codes of a payload in place, of kind "scan" with 4 bits in blocks."""
     start = 0 if kind == "scan" else _MATRIX_AT
-    size = num_cells * num_bytes
+    in_blocks = kind == "scan" and bits == 4
+    stored = (-(-shape[0] // kernel.BLOCK), shape[1], kernel.BLOCK) if in_blocks else shape
+    size = math.prod(stored)
     if len(payload) < start + size or (kind == "scan" and len(payload) != size):
-        raise ShardFormatError(f"a payload of {len(payload)} bytes for {num_cells} x {num_bytes}")
-    if kind == "usearch" and struct.unpack_from("<II", payload) != (num_cells, num_bytes):
+        raise ShardFormatError(f"a payload of {len(payload)} bytes for {shape[0]} x {shape[1]}")
+    if kind == "usearch" and struct.unpack_from("<II", payload) != shape:
         raise ShardFormatError("a shard's USearch file and its cells file differ in size")
-    return np.frombuffer(payload, np.uint8, size, start).reshape(num_cells, num_bytes)
+    return np.frombuffer(payload, np.uint8, size, start).reshape(stored)

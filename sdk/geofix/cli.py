@@ -210,7 +210,7 @@ def _pack_verify(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     from importlib.metadata import PackageNotFoundError, version
 
-    from geofix_index import kernel_version
+    from geofix_index import instructions, kernel_version
 
     def installed(package: str) -> str:
         try:
@@ -219,10 +219,11 @@ def _info(arguments: argparse.Namespace) -> int:
             return "not installed"
 
     kernel = kernel_version()
+    described = f"C, version {kernel}, {instructions()}" if kernel else "none: search runs in NumPy"
     rows = [
         ("geofix", geofix.__version__),
         ("python", sys.version.split()[0]),
-        ("kernel", "none: search runs in NumPy" if kernel is None else f"C, version {kernel}"),
+        ("kernel", described),
         *((name, installed(name)) for name in ("numpy", "pillow", "usearch", "onnxruntime")),
     ]
     for name, text in rows:

@@ -45,7 +45,7 @@ def u32(value: int) -> bytes:
     ("offset", "value", "message"),
     [
         (0, b"GFXCBOOK", "starts with b'GFXCELLS', this with b'GFXCBOOK'"),
-        (8, u32(2), "shard version 2, this reader knows 1"),
+        (8, u32(1), "shard version 1, this reader knows 2"),
         (8, u32(0), "shard version 0"),
         (12, u32(2), "kind 2"),
         (16, struct.pack("<Q", 0), "parent: cell 0 is 0x0"),

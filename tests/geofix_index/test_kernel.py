@@ -29,7 +29,7 @@ def test_the_kernel_is_there_where_a_c_compiler_is() -> None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or sys.platform == "win32" or os.environ.get("GEOFIX_KERNEL") == "skip":
         pytest.skip("nothing to build the kernel with")
-    assert kernel_version() == 1
+    assert kernel_version() == 2
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -73,8 +73,109 @@ def test_without_a_kernel_a_scan_runs_in_numpy(without_kernel: None) -> None:
 def test_a_kernel_with_another_interface_is_not_used(
     library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "KERNEL_VERSION", 2)
+    monkeypatch.setattr(kernel, "KERNEL_VERSION", 1)
     assert kernel.load_kernel.__wrapped__() is None
+
+
+def test_blocks_are_transposed_and_filled_up() -> None:
+    pq_codes = np.arange(35 * 3, dtype=np.uint8).reshape(35, 3)
+    blocks = kernel.to_blocks(pq_codes)
+    assert blocks.shape == (2, 3, 32)
+    for cell, column in ((0, 0), (31, 2), (32, 1), (34, 2)):
+        assert blocks[cell // 32, column, cell % 32] == pq_codes[cell, column]
+    assert not blocks[1, :, 3:].any()
+    assert kernel.from_blocks(blocks, 35).tolist() == pq_codes.tolist()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 90))
+def test_blocks_are_scored_as_rows_are(
+    library: ctypes.CDLL, seed: int, num_bytes: int, num: int
+) -> None:
+    table, pq_codes = random_scan(seed, bits=4, num_bytes=num_bytes, num=num)
+    rows = np.random.default_rng(seed).integers(0, num, 20)
+    wanted = kernel.scan_numpy(table, pq_codes, bits=4)[rows].tobytes()
+    blocks = kernel.to_blocks(pq_codes)
+    assert kernel.scan_blocks(table, blocks, rows).tobytes() == wanted
+    assert kernel.scan_blocks(table, blocks, rows, use_kernel=False).tobytes() == wanted
+
+
+def test_rows_beyond_the_blocks_are_refused() -> None:
+    table, pq_codes = random_scan(0, bits=4, num_bytes=2, num=33)
+    for row in (-1, 64):
+        with pytest.raises(ValueError, match="beyond the blocks"):
+            kernel.scan_blocks(table, kernel.to_blocks(pq_codes), np.array([row]))
+
+
+def shortlisted(
+    library: ctypes.CDLL, table: Floats, shards: list[PQCodes], k: int
+) -> tuple[list[int], Floats]:
+    """Return the rows of a short list, after what must be true of every one."""
+    stored = [(kernel.to_blocks(pq_codes), len(pq_codes)) for pq_codes in shards]
+    rows, scores = kernel.Shortlist(library, stored).search(table, k)
+    exact = kernel.scan_numpy(table, np.concatenate(shards), bits=4)
+    assert scores.tobytes() == exact[rows].tobytes()
+    assert (np.diff(rows) > 0).all()
+    least = np.sort(exact)[::-1][min(k, len(exact)) - 1]
+    assert set(np.flatnonzero(exact >= least)) <= set(rows.tolist())
+    return rows.tolist(), exact
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1.0, 1e6])
+@given(st.data(), st.integers(0, 2**32 - 1), st.integers(1, 33))
+def test_the_best_cells_are_on_the_short_list(
+    library: ctypes.CDLL, spread: float, data: st.DataObject, seed: int, num_bytes: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    table = (1.0 + spread * rng.standard_normal((2 * num_bytes, 16))).astype(np.float32)
+    sizes = data.draw(st.lists(st.integers(1, 500), min_size=1, max_size=4))
+    k = data.draw(st.integers(1, 60))
+    shards = [rng.integers(0, 256, (num, num_bytes)).astype(np.uint8) for num in sizes]
+    shortlisted(library, table, shards, k)
+
+
+def test_entries_that_differ_wildly_in_size_hide_no_cell(library: ctypes.CDLL) -> None:
+    for seed in range(20):
+        table, pq_codes = random_scan(seed, bits=4, num_bytes=8, num=700)
+        shortlisted(library, table, [pq_codes], 5)
+
+
+@pytest.mark.parametrize("value", [0.0, 3e38, -3e38, 1e-45])
+def test_a_table_at_the_edge_of_float_hides_no_cell(library: ctypes.CDLL, value: float) -> None:
+    table = np.zeros((4, 16), np.float32)
+    table[::2, 3] = value
+    table[1, 5] = -value
+    pq_codes = np.random.default_rng(0).integers(0, 256, (400, 2)).astype(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shortlisted(library, table, [pq_codes], 7)
+
+
+def test_a_short_list_is_short(library: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(3)
+    table = rng.standard_normal((64, 16)).astype(np.float32)
+    pq_codes = rng.integers(0, 256, (20_000, 32)).astype(np.uint8)
+    rows, _ = shortlisted(library, table, [pq_codes[:7_000], pq_codes[7_000:]], 10)
+    assert len(rows) < 200
+
+
+def test_cells_that_all_score_the_same_are_all_on_the_short_list(library: ctypes.CDLL) -> None:
+    table = np.random.default_rng(4).standard_normal((8, 16)).astype(np.float32)
+    rows, _ = shortlisted(library, table, [np.full((3_000, 4), 0x5A, np.uint8)], 10)
+    assert rows == list(range(3_000))
+
+
+def test_what_fills_up_the_last_block_is_never_found(library: ctypes.CDLL) -> None:
+    table = np.zeros((2, 16), np.float32)
+    table[:, 0] = 1.0  # of the filling alone
+    rows, _ = shortlisted(library, table, [np.full((33, 1), 0x11, np.uint8)] * 2, 4)
+    assert rows == list(range(66))
+
+
+def test_instructions_are_named(library: ctypes.CDLL) -> None:
+    assert kernel.instructions() in ("avx2", "neon", "portable")
+
+
+def test_without_a_kernel_instructions_are_numpys(without_kernel: None) -> None:
+    assert kernel.instructions() == "numpy"
 
 
 def test_the_asymmetric_metric_is_one_minus_the_score(

@@ -55,11 +55,14 @@ def test_known_bytes(quantizers: dict[int, ProductQuantizer]) -> None:
     files = build_shard(cells, pq_codes, quantizers[4], parent=PARENT, kind="scan")
     assert files.cells == bytes.fromhex(
         "47465843 454c4c53"  # GFXCELLS
-        "01000000 00000000"  # version 1, kind 0
+        "02000000 00000000"  # version 2, kind 0
         "00000000 00ac9a47"  # parent
         "0a000000 03000000 04000000 00000000"  # level 10, 3 cells, 4 bytes a cell, zero
         "0000 0200 0300"
     )
+    rows = b"".join(bytes([i, 4 + i, 8 + i]).ljust(32, b"\0") for i in range(4))
+    assert files.payload == rows  # one block, transposed
+    files = build_shard(cells, pq_codes, quantizers[8], parent=PARENT, kind="scan")
     assert files.payload == bytes(range(12))
 
 
