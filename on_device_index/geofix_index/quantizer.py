@@ -21,6 +21,7 @@ _ROTATION_ROUNDS = 12
 _KMEANS_ROUNDS = 2  # after each rotation: turning more often gains more than settling in between
 _FINAL_ROUNDS = 10
 _BLOCK = 65_536  # vectors that are encoded at once
+_SAMPLE = 65_536  # vectors that are learned from, at most: 256 to a centroid
 
 Floats = npt.NDArray[np.float32]
 PQCodes = npt.NDArray[np.uint8]
@@ -57,7 +58,7 @@ class ProductQuantizer:
     def train(
         cls, vectors: Floats, *, num_subspaces: int, bits: int = 8, seed: int = 0
     ) -> "ProductQuantizer":
-        """Learn a quantizer from vectors (N, D).
+        """Learn a quantizer from vectors (N, D), or from a sample where they are many.
 
         Deterministic for a seed on one type of CPU (matrix products differ in the last bits
         between types).
@@ -79,6 +80,8 @@ class ProductQuantizer:
                 + ("use bits=4" if bits == 8 and num >= 16 else "want at least 16 vectors")
             )
         rng = np.random.default_rng(seed)
+        if num > _SAMPLE:
+            vectors = vectors[np.sort(rng.choice(num, _SAMPLE, replace=False))]
         rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
         centroids = _start(vectors @ rotation, num_subspaces, 2**bits, rng)
         for _ in range(_ROTATION_ROUNDS):
