@@ -2,7 +2,7 @@
 
     python -m benchmarks.lone_cells RUN
 
-Multiplies the codes of cells without a prototype by some factors, and finds the test photos.
+Lengthens the codes of cells without a prototype, and finds the test photos.
 """
 
 import argparse
@@ -17,11 +17,12 @@ from geofix_train.cell_codes import CellCodes
 from geofix_train.codes import EncodedRun, encode_run, make_codes
 from geofix_train.evaluate import Database
 
-FACTORS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.2)
+LENGTHS = (0.7, 0.8, 0.9, 1.0, 1.1)  # of codes with a prototype, on average
 WITHIN_M = 100
 _MEANING = f"""Hybrid codes, test photos of the large town found within {WITHIN_M} m, where codes of
-cells without a prototype are multiplied by a factor. Districts without photos gain what aerial
-codes alone find there, and no more; driven streets pay for it. The product has no such factor."""
+cells without a prototype are made as long as so many average codes with one. Districts without
+photos gain what aerial codes alone find there, and no more; driven streets pay for it. The product
+leaves codes as they are."""
 
 
 def main() -> None:
@@ -41,14 +42,17 @@ def main() -> None:
 def _shares(encoded: EncodedRun, codes: CellCodes) -> Iterator[Value]:
     queries = encoded.queries("test")
     areas = encoded.table.of_split("test").columns["slice_area"]
+    lengths = np.linalg.norm(codes.cell_codes, axis=1, keepdims=True)
     is_lone = ~codes.prototypes.any(axis=1, keepdims=True)
-    for factor in FACTORS:
-        vectors = codes.cell_codes * np.where(is_lone, np.float32(factor), np.float32(1))
+    usual = lengths[~is_lone].mean()
+    made = {f"{length} as long": length * usual / np.maximum(lengths, 1e-9) for length in LENGTHS}
+    for name, factor in {"as they are": np.ones_like(lengths), **made}.items():
+        vectors = codes.cell_codes * np.where(is_lone, factor, 1).astype(np.float32)
         answers = Database.of_cells(codes.cells, vectors).answer(queries.embeddings)
         is_found = great_circle_m(*queries.latlon.T, *answers.latlon.T) <= WITHIN_M
         for area in np.unique(areas).tolist():
             share = round(float(is_found[areas == area].mean()), 4)
-            yield Value(f"x {factor}, {area}", share, "")
+            yield Value(f"{name}, {area}", share, "")
 
 
 if __name__ == "__main__":
