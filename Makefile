@@ -1,6 +1,6 @@
 # make demo    the main job end to end on the built-in town      make test    all tests
 # make check   style, types, import layers                       make results docs/results.md
-# make large-town  the large town: draw, train, and measure everything anew (three hours on two cores)
+# make large-town  the large town: draw, train, and measure everything anew (an hour and a half on two cores)
 #
 # Choose another torch build, for instance one for CUDA, through PIP_ARGS:
 #   make demo PIP_ARGS="--index-url <the index that pytorch.org names for your machine>"

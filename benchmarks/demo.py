@@ -18,10 +18,11 @@ of the nearest training image, class means, learned prototypes, aerial embedding
 both (hybrid), and the finished pack in the SDK (on_device: {bits}-bit product quantization,
 {code_bytes} bytes a cell). *Seen* photos have a training photo within 25 m, *unseen* ones none.
 
-* Hybrid is better than its parts. On the device it is better still: the SDK's answer is the mean
-  of the best cell and its neighbours, where the other rows answer with the centre of a cell.
-* The nearest training image finds more than hybrid within 100 m: it is not bound to the centres of
-  141 m cells, and keeps an embedding for every photo, where hybrid keeps one code for every cell.
+* Hybrid is better than its parts, and about as good as the nearest training image, which keeps an
+  embedding for every photo where hybrid keeps one code for every cell. Within 25 m the nearest
+  image is ahead: it is not bound to the centres of cells.
+* On the device it is as good: what compression costs, the mean of the best cell and its
+  neighbours gives back, where the other rows answer with the centre of a cell.
 * Where no training photo stands, hybrid finds little: {num_train:,} photos of one town teach what
   its streets look like from above, and next to nothing about streets that no photo shows."""
 

@@ -28,9 +28,11 @@ COUNTS = (0, 2_000, 20_000, 200_000)
 WITHIN_M = 100
 _MEANING = """Photos of the test split on the large town's driven streets and in its districts
 without photos. *Prototypes alone* and *nearest training image* have nothing to say about land
-without photos: their figures do not move, and they find nothing there. All aerial codes come from
-the land's coarser imagery, one date and five tiles a cell; *the town's own imagery* is finer, of
-two dates and twenty tiles. Intervals: 95 %, over sequences."""
+without photos: their figures do not move, and they find nothing there. *Hybrid* loses nothing
+either, since codes with a prototype are longer and outbid all that is known from above alone;
+*aerial* shows what telling land apart costs. All aerial codes come from the land's coarser imagery,
+one date and five tiles a cell; *the town's own imagery* is finer, of two dates and twenty tiles.
+Intervals: 95 %, over sequences."""
 
 Floats = npt.NDArray[np.float32]
 
