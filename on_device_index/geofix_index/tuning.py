@@ -14,6 +14,7 @@ import numpy.typing as npt
 from geofix_index.quantizer import Floats, ProductQuantizer, unpack
 
 _NUM_EPOCHS = 12
+_RIVAL_EPOCHS = 3  # after so many, which cells pq codes confuse is looked up again
 _BATCH = 64  # queries a step
 _NUM_BEST = 64  # cells that a query is to tell apart: so many by exact scores, as many by pq codes
 _NUM_RANDOM = 64  # and as many by chance
@@ -61,8 +62,9 @@ def tune(
     adam = _Adam(centroids.shape, _RATE * float(np.sqrt((centroids**2).mean())))
     rotated = (queries @ quantizer.rotation).reshape(len(queries), quantizer.num_subspaces, -1)
     for epoch in range(_NUM_EPOCHS):
-        current = replace(quantizer, centroids=centroids)
-        rivals = _best(queries, current.decode(pq_codes))
+        if epoch % _RIVAL_EPOCHS == 0:
+            current = replace(quantizer, centroids=centroids)
+            rivals = _best(queries, current.decode(pq_codes))
         order = rng.permutation(len(queries))
         for at in range(0, len(order), _BATCH):
             rows = order[at : at + _BATCH]
@@ -80,7 +82,7 @@ def _best(queries: Floats, cell_codes: Floats) -> Rows:
     """Return the cells that fit each query best, (Q, up to `_NUM_BEST`), in any order."""
     num = min(_NUM_BEST, len(cell_codes))
     parts = [
-        np.argpartition(queries[at : at + _AT_ONCE] @ cell_codes.T, -num, axis=1)[:, -num:]
+        np.argpartition(queries[at : at + _AT_ONCE] @ cell_codes.T, -num, axis=1)[:, -num:].copy()
         for at in range(0, len(queries), _AT_ONCE)
     ]
     return np.concatenate(parts)
