@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 GROUND := pyproject.toml constraints.txt hatch_build.py $(wildcard on_device_index/geofix_index/*.[ch])
 
-.PHONY: demo large-town test check test-pythons results clean
+.PHONY: demo large-town test check sanitize test-pythons results clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python samples/town_demo.py build/demo
@@ -34,6 +34,16 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The kernel's tests with AddressSanitizer and UndefinedBehaviorSanitizer, which stop at the first fault.
+SANITIZED := build/sanitized/geofix_kernel.so
+sanitize: $(VENV)/.dev
+	mkdir -p $(dir $(SANITIZED))
+	$(CC) -O1 -g -std=c11 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -fsanitize=address,undefined \
+	  -fno-sanitize-recover=all on_device_index/geofix_index/geofix_kernel.c -o $(SANITIZED) -lm
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 GEOFIX_TEST_KERNEL=$(SANITIZED) $(BIN)/python -m pytest -q \
+	  tests/geofix_index/test_kernel.py tests/geofix_index/test_golden.py tests/geofix_index/test_index.py
 
 # The runtime on every Python that is installed; the workstation packages need only one.
 test-pythons:

@@ -4,9 +4,12 @@
 #include <math.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+/* GEOFIX_PORTABLE leaves the processor's own instructions out, to test what runs without them. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(GEOFIX_PORTABLE)
+#define USE_AVX2
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(GEOFIX_PORTABLE)
+#define USE_NEON
 #include <arm_neon.h>
 #endif
 
@@ -115,7 +118,7 @@ static void round_table(const float *table, uint32_t num_subspaces, ByteTable *b
 typedef int SumBlock(const ByteTable *table, const uint8_t *block, uint16_t threshold,
                      uint16_t *sums);
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(USE_AVX2)
 #define BEST_SUM_BLOCK sum_block_avx2
 
 __attribute__((target("avx2"))) static int sum_block_avx2(const ByteTable *table,
@@ -150,7 +153,7 @@ __attribute__((target("avx2"))) static int sum_block_avx2(const ByteTable *table
 static int has_best(void) { return __builtin_cpu_supports("avx2"); }
 static const char *const best_name = "avx2";
 
-#elif defined(__aarch64__)
+#elif defined(USE_NEON)
 #define BEST_SUM_BLOCK sum_block_neon
 
 static int sum_block_neon(const ByteTable *table, const uint8_t *block, uint16_t threshold,

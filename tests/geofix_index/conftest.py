@@ -1,7 +1,9 @@
 """Quantizers and small shards, made once per run; the kernel, where there is one."""
 
 import ctypes
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,9 @@ import pytest
 from geofix_index import ProductQuantizer, ShardFiles, build_shard, kernel
 from tests.geofix_index.globe import unit
 from tests.geofix_index.sample_cells import PARENT, some_cells
+
+if "GEOFIX_TEST_KERNEL" in os.environ:  # another build of the kernel, as `make sanitize` makes it
+    kernel._LIBRARY = Path(os.environ["GEOFIX_TEST_KERNEL"]).resolve()
 
 DIM = 16
 NUM_CELLS = 60
