@@ -111,7 +111,8 @@ static void round_table(const float *table, uint32_t num_subspaces, ByteTable *b
     /* Each entry was rounded down by less than a step. Scores are sums in float32, off by less than
      * 2^-23 of the largest partial sum at each addition; and so are the entries above. */
     double rounding = (double)num_subspaces * (num_subspaces + 2) * largest / step * 0x1p-23;
-    bytes->slack = step < INFINITY && rounding < 60000 ? num_subspaces + 2 + (uint32_t)rounding : 0xffff;
+    int is_sound = step < INFINITY && rounding < 60000;
+    bytes->slack = is_sound ? num_subspaces + 2 + (uint32_t)rounding : 0xffff;
 }
 
 /* Sum the entries of a block's cells; return whether any sum is `threshold` or more. */
