@@ -1,6 +1,6 @@
 """What each part of training is worth: the same town, one thing changed at a time, three seeds.
 
-    make demo && python -m benchmarks.ablations [--jobs N]
+    make demo && python -m benchmarks.ablations [--jobs N] [--table labels]
 
 Trains on the town of the demo, on half the demo's steps, and finds the test photos. The runs are
 independent; with one thread each, N of them run side by side.
@@ -96,14 +96,18 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (1)")
-    jobs = parser.parse_args().jobs
-    variants = list(dict.fromkeys(v for v in (*LABELS, *PARTS) if v.name != "frustum"))
-    shares = _measure(variants, jobs)
-    shares["frustum"] = shares[AS_DESIGNED]
-    for name, title, meaning, rows in (
+    parser.add_argument("--table", choices=("labels", "ablations"), help="one of both (both)")
+    arguments = parser.parse_args()
+    tables = [
         ("labels", "Labels: hard, bilinear, frustum", _LABELS_MEANING, LABELS),
         ("ablations", "Parts of training, one changed at a time", _PARTS_MEANING, PARTS),
-    ):
+    ]
+    tables = [table for table in tables if arguments.table in (None, table[0])]
+    variants = {v.name: v for *_, rows in tables for v in rows if v.name != "frustum"}
+    variants[AS_DESIGNED] = PARTS[0]  # which has frustum labels
+    shares = _measure(list(variants.values()), arguments.jobs)
+    shares["frustum"] = shares[AS_DESIGNED]
+    for name, title, meaning, rows in tables:
         write_record(
             name,
             title=title,

@@ -12,8 +12,13 @@ KERNEL = Path(geofix_index.__file__).parent
 CHECK = Path(__file__).with_name("kernel_check.c")
 # With the flags of hatch_build.py, but for those of a library.
 FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Werror"]
-ARM = ("aarch64-linux-gnu-gcc", ["-static"], ["qemu-aarch64"], "neon")
-PORTABLE = ("cc", ["-DGEOFIX_PORTABLE"], [], "portable")
+ARM: tuple[str, list[str], list[str], str] = (
+    "aarch64-linux-gnu-gcc",
+    ["-static"],
+    ["qemu-aarch64"],
+    "neon",
+)
+PORTABLE: tuple[str, list[str], list[str], str] = ("cc", ["-DGEOFIX_PORTABLE"], [], "portable")
 
 
 @pytest.mark.parametrize(
