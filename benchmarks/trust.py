@@ -23,8 +23,8 @@ _MEANING = """After `make demo`.
 Test photos of the demo, none of which was used to calibrate, through the finished pack. *Right*
 means that the photo was taken in the chosen place, the best cell or one of its eight neighbours.
 Wanted: 68 % of the photos inside `accuracy_m`, 95 % inside `radius95_m`, and as many right as the
-confidence says. What falls short: confidence is up to seven points off; the radii of an encoder this
-small are wide, since they count every other place that the photo might show; `radius95_m` is
+confidence says. What falls short: confidence is up to seven points off; the radii of an encoder
+this small are wide, since they count every other place that the photo might show; `radius95_m` is
 seldom given and holds too few; and pictures of nothing (noise) are not told to be unknown. A pack
 with another encoder needs its own figures: measure before you trust."""
 
