@@ -46,6 +46,9 @@ def _shares(encoded: EncodedRun, codes: CellCodes) -> Iterator[Value]:
     is_lone = ~codes.prototypes.any(axis=1, keepdims=True)
     usual = lengths[~is_lone].mean()
     made = {f"{length} as long": length * usual / np.maximum(lengths, 1e-9) for length in LENGTHS}
+    yield Value("kappa", round(codes.kappa, 2), "")
+    yield Value("cells with a prototype", int((~is_lone).sum()), f"of {len(codes.cells):,}")
+    yield Value("their codes' length", round(float(usual), 2), "")
     for name, factor in {"as they are": np.ones_like(lengths), **made}.items():
         vectors = codes.cell_codes * np.where(is_lone, factor, 1).astype(np.float32)
         answers = Database.of_cells(codes.cells, vectors).answer(queries.embeddings)
