@@ -43,12 +43,13 @@ def cell_from_latlon(lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike, *, level: i
 
 def latlon_from_cell(cells: npt.ArrayLike) -> Floats:
     """Return the centres, (..., 2) degrees."""
-    ids = _checked_cells(cells)
-    face, i, j = _face_ij(ids)
-    size = _size(ids)
-    # The centre of a cell in units of half a leaf; exact in float64.
-    s, t = ((2 * (k & -size) + size) / (2 * _MAX_SIZE) for k in (i, j))
-    return _latlon(*_xyz_from_face_uv(face, _uv_from_st(s), _uv_from_st(t)))
+    return _latlon(*_xyz_from_face_uv(*_centre_uv(_checked_cells(cells))))
+
+
+def centre_vectors(cells: npt.ArrayLike) -> Floats:
+    """Return the centres as unit vectors, (3, ...)."""
+    face, u, v = _centre_uv(_checked_cells(cells))
+    return np.stack(_xyz_from_face_uv(face, u, v)) / np.sqrt(1 + u * u + v * v)
 
 
 def vertices(cells: npt.ArrayLike) -> Floats:
@@ -213,6 +214,15 @@ def _bit_of_level(level: int) -> np.uint64:
 def _size(ids: Cells) -> Ints:
     """Return the edge of cells, in leaves."""
     return np.asarray(np.int64(1) << (MAX_LEVEL - level_of(ids)))
+
+
+def _centre_uv(ids: Cells) -> tuple[Ints, Floats, Floats]:
+    """Return the face and, on it, u and v of each cell's centre."""
+    face, i, j = _face_ij(ids)
+    size = _size(ids)
+    # The centre of a cell in units of half a leaf; exact in float64.
+    s, t = ((2 * (k & -size) + size) / (2 * _MAX_SIZE) for k in (i, j))
+    return face, _uv_from_st(s), _uv_from_st(t)
 
 
 def _xyz(lat_deg: Floats, lon_deg: Floats) -> tuple[Floats, Floats, Floats]:

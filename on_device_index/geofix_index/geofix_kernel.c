@@ -4,6 +4,11 @@
 #include <math.h>
 #include <string.h>
 
+/* Rounding must be that of the NumPy reference: no fused multiply-add. GCC's -std=c11 says so. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 /* GEOFIX_PORTABLE leaves the processor's own instructions out, to test what runs without them. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(GEOFIX_PORTABLE)
 #define USE_AVX2
@@ -58,6 +63,7 @@ void geofix_scan(const float *table, uint32_t num_subspaces, uint32_t bits,
     }
 }
 
+/* `column` points to the first byte of a cell in a block. */
 static float score_in_block(const float *table, uint32_t num_subspaces, const uint8_t *column) {
     float sum = 0.0f;
     for (uint32_t m = 0; m < num_subspaces; m += 2, column += GEOFIX_BLOCK) {
@@ -65,17 +71,6 @@ static float score_in_block(const float *table, uint32_t num_subspaces, const ui
         sum += table[(size_t)m * 16 + 16 + (*column >> 4)];
     }
     return sum;
-}
-
-static const uint8_t *column_of(const uint8_t *blocks, uint32_t num_subspaces, uint32_t row) {
-    size_t block_size = (size_t)num_subspaces / 2 * GEOFIX_BLOCK;
-    return blocks + row / GEOFIX_BLOCK * block_size + row % GEOFIX_BLOCK;
-}
-
-void geofix_scan_blocks(const float *table, uint32_t num_subspaces, const uint8_t *blocks,
-                        const uint32_t *rows, size_t num_rows, float *scores) {
-    for (size_t i = 0; i < num_rows; ++i)
-        scores[i] = score_in_block(table, num_subspaces, column_of(blocks, num_subspaces, rows[i]));
 }
 
 /* A table in bytes. An entry lies between `step` times its byte and one step more, above a base
@@ -232,37 +227,136 @@ static size_t shorten(uint32_t *rows, float *sums, size_t num, size_t k, uint32_
 }
 
 size_t geofix_shortlist(const float *table, uint32_t num_subspaces, const uint8_t *const *blocks,
-                        const uint32_t *num_cells, size_t num_shards, size_t k, uint32_t *rows,
+                        const uint32_t *masks, size_t num_blocks, size_t k, uint32_t *rows,
                         float *scores) {
     ByteTable bytes;
     round_table(table, num_subspaces, &bytes);
     SumBlock *sum_block = has_best() ? BEST_SUM_BLOCK : sum_block_portable;
     size_t num = 0, limit = 2 * k + 64;
-    uint32_t base = 0;
     uint16_t threshold = 0, sums[GEOFIX_BLOCK];
-    for (size_t s = 0; s < num_shards; base += num_cells[s++])
-        for (uint32_t at = 0; at < num_cells[s]; at += GEOFIX_BLOCK) {
-            if (!sum_block(&bytes, column_of(blocks[s], num_subspaces, at), threshold, sums))
-                continue;
-            uint32_t inside = num_cells[s] - at < GEOFIX_BLOCK ? num_cells[s] - at : GEOFIX_BLOCK;
-            for (uint32_t j = 0; j < inside; ++j)
-                if (sums[j] >= threshold) {
-                    rows[num] = base + at + j;
-                    scores[num++] = sums[j];
-                }
-            if (num >= limit) {
-                num = shorten(rows, scores, num, k, bytes.slack, &threshold);
-                limit = 2 * num > limit ? 2 * num : limit;
+    for (size_t b = 0; b < num_blocks; ++b) {
+        if (!sum_block(&bytes, blocks[b], threshold, sums)) continue;
+        for (uint32_t j = 0; j < GEOFIX_BLOCK; ++j)
+            if (sums[j] >= threshold && masks[b] >> j & 1) {
+                rows[num] = (uint32_t)b * GEOFIX_BLOCK + j;
+                scores[num++] = sums[j];
             }
+        if (num >= limit) {
+            num = shorten(rows, scores, num, k, bytes.slack, &threshold);
+            limit = 2 * num > limit ? 2 * num : limit;
         }
+    }
     if (num > k) num = shorten(rows, scores, num, k, bytes.slack, &threshold);
-    size_t i = 0;
-    base = 0;
-    for (size_t s = 0; s < num_shards; base += num_cells[s++])
-        for (; i < num && rows[i] < base + num_cells[s]; ++i)
-            scores[i] = score_in_block(table, num_subspaces,
-                                       column_of(blocks[s], num_subspaces, rows[i] - base));
+    for (size_t i = 0; i < num; ++i)
+        scores[i] = score_in_block(table, num_subspaces,
+                                   blocks[rows[i] / GEOFIX_BLOCK] + rows[i] % GEOFIX_BLOCK);
     return num;
+}
+
+/* The Hilbert curve of S2: where its four quarters lie, i * 2 + j, and how each turns it. */
+enum { SWAP = 1, INVERT = 2 };
+static const uint8_t quarter_at[4][4] = {{0, 1, 3, 2}, {0, 2, 3, 1}, {3, 2, 0, 1}, {3, 1, 0, 2}};
+static const uint8_t turned_by[4] = {SWAP, 0, 0, INVERT | SWAP};
+enum { FACE_SHIFT = 61, MAX_LEVEL = 30 };
+
+/* A cell of S2: its place on a face of the cube, in units of its own size, and the curve in it. */
+typedef struct {
+    uint64_t id, i, j;
+    unsigned face, turn, level;
+} Cell;
+
+static Cell child(Cell cell, unsigned quarter) {
+    uint64_t bit = (uint64_t)1 << 2 * (MAX_LEVEL - cell.level), place = quarter_at[cell.turn][quarter];
+    return (Cell){cell.id - bit + (2 * quarter + 1) * (bit >> 2), cell.i << 1 | place >> 1,
+                  cell.j << 1 | (place & 1), cell.face, cell.turn ^ turned_by[quarter],
+                  cell.level + 1};
+}
+
+static Cell cell_from_id(uint64_t id) {
+    unsigned face = (unsigned)(id >> FACE_SHIFT);
+    Cell cell = {((uint64_t)2 * face + 1) << (FACE_SHIFT - 1), 0, 0, face, face & SWAP, 0};
+    for (int shift = FACE_SHIFT - 2; cell.id != id && shift >= 0; shift -= 2)
+        cell = child(cell, id >> shift & 3);
+    return cell;
+}
+
+/* S2's quadratic projection. */
+static double uv_from_st(double s) {
+    return s >= 0.5 ? (4 * s * s - 1) / 3 : (1 - 4 * (1 - s) * (1 - s)) / 3;
+}
+
+/* The square of the chord between a cell's centre and a point, as the NumPy twin rounds it. */
+static double chord2_to_centre(const Cell *cell, const double *point) {
+    double size = ldexp(1.0, -(int)cell->level), sum = 0.0;
+    double u = uv_from_st(((double)cell->i + 0.5) * size);
+    double v = uv_from_st(((double)cell->j + 0.5) * size), length = sqrt(1 + u * u + v * v);
+    const double faces[6][3] = {{1, u, v},    {-u, 1, v},  {-u, -v, 1},
+                                {-1, -v, -u}, {v, -1, -u}, {v, u, -1}};
+    for (int axis = 0; axis < 3; ++axis) {
+        double gap = faces[cell->face][axis] / length - point[axis];
+        sum += gap * gap;
+    }
+    return sum;
+}
+
+static double chord2_from_arc(double arc) {
+    double half = 2 * sin(arc / 2);
+    return arc < 0 ? -1.0 : arc < 3.14159265358979 ? half * half : INFINITY;
+}
+
+typedef struct {
+    const double *centre;
+    double outside[MAX_LEVEL + 1], inside[MAX_LEVEL + 1]; /* chord2 of cells that are sure to be */
+    double limit;
+    unsigned level;
+    uint64_t *first, *last;
+    size_t room, num, parent_from; /* of runs; before this parent there were so many */
+} Disk;
+
+static void add_run(Disk *disk, uint64_t first, uint64_t last) {
+    size_t n = disk->num;
+    if (n > disk->parent_from && n <= disk->room && disk->last[n - 1] + 2 == first) {
+        disk->last[n - 1] = last;
+        return;
+    }
+    if (n < disk->room) {
+        disk->first[n] = first;
+        disk->last[n] = last;
+    }
+    ++disk->num;
+}
+
+static void add_cells(Disk *disk, Cell cell) {
+    double chord2 = chord2_to_centre(&cell, disk->centre);
+    int is_finest = cell.level == disk->level;
+    if (is_finest ? chord2 > disk->limit : chord2 > disk->outside[cell.level]) return;
+    if (is_finest || chord2 <= disk->inside[cell.level]) {
+        uint64_t reach = ((uint64_t)1 << 2 * (MAX_LEVEL - cell.level)) - 1;
+        add_run(disk, cell.id - reach, cell.id + reach);
+    } else {
+        for (unsigned quarter = 0; quarter < 4; ++quarter) add_cells(disk, child(cell, quarter));
+    }
+}
+
+/* Half the longest diagonal of a cell of level 0, and 2 % more: see region.py. */
+#define REACH 1.2437138431613564
+#define ROUNDING 2e-7 /* more than arcs are off by between antipodes */
+
+size_t geofix_disk(const uint64_t *parents, size_t num_parents, uint32_t level,
+                   const double *centre, double arc, double limit, uint64_t *first, uint64_t *last,
+                   size_t room) {
+    Disk disk = {.centre = centre, .limit = limit, .level = level,
+                 .first = first, .last = last, .room = room};
+    for (int n = 0; n <= MAX_LEVEL; ++n) {
+        double margin = ldexp(REACH, -n) + ROUNDING;
+        disk.outside[n] = chord2_from_arc(arc + margin);
+        disk.inside[n] = chord2_from_arc(arc - margin);
+    }
+    for (size_t n = 0; n < num_parents; ++n) {
+        disk.parent_from = disk.num;
+        add_cells(&disk, cell_from_id(parents[n]));
+    }
+    return disk.num;
 }
 
 void geofix_set_query(const float *table, uint32_t num_subspaces, uint32_t bits) {

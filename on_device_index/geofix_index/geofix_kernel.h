@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define GEOFIX_KERNEL_VERSION 2
+#define GEOFIX_KERNEL_VERSION 3
 
 /* Cells of a block, and most sub-quantizers that geofix_shortlist takes. */
 #define GEOFIX_BLOCK 32
@@ -45,38 +45,49 @@ GEOFIX_API int geofix_kernel_version(void);
 GEOFIX_API void geofix_scan(const float *table, uint32_t num_subspaces, uint32_t bits,
                             const uint8_t *pq_codes, size_t num_cells, float *scores);
 
-/* Score chosen cells of pq codes in blocks, with 4 bits.
+/* Find the cells that can be among the k best, with 4 bits, and score them.
  *
- *   blocks    pq codes in blocks of GEOFIX_BLOCK cells, each transposed: byte i of the block's cell
- *             j stands at i * GEOFIX_BLOCK + j. The last block is filled up with any bytes.
- *   rows      (num_rows), which cells
- *   scores    (num_rows), written
- */
-GEOFIX_API void geofix_scan_blocks(const float *table, uint32_t num_subspaces,
-                                   const uint8_t *blocks, const uint32_t *rows, size_t num_rows,
-                                   float *scores);
-
-/* Find the cells of many shards that can be among the k best, with 4 bits, and score them.
+ * The pq codes lie in blocks of GEOFIX_BLOCK cells, each transposed: byte i of the block's cell j
+ * stands at i * GEOFIX_BLOCK + j. Blocks may come from any places, in any order, with cells left
+ * out: those of all shards at once, or those that lie in some part of the globe.
  *
  * Entries are rounded to 7 bits, so that processors look 16 or 32 of them up at once; what rounding
  * cannot tell from the k-th best stays on the list. So the list holds the k best, and all cells
  * that score as high as the last of them, and some more.
  *
  *   table       (num_subspaces, 16) float32, finite, at most GEOFIX_MAX_SHORTLIST sub-quantizers
- *   blocks      (num_shards), where the blocks of each shard start
- *   num_cells   (num_shards)
+ *   blocks      (num_blocks), where each starts
+ *   masks       (num_blocks), bit j is set where the block's cell j counts
  *   k           at least 1
- *   rows        written, ascending; cells are counted through all shards. Room for all cells.
- *   scores      written; as geofix_scan_blocks gives them. Room for all cells.
+ *   rows        written, ascending: cell j of block b is row b * GEOFIX_BLOCK + j. Room for all.
+ *   scores      written; as geofix_scan gives them. Room for all.
  *
  * Returns the length of the list.
  */
 GEOFIX_API size_t geofix_shortlist(const float *table, uint32_t num_subspaces,
-                                   const uint8_t *const *blocks, const uint32_t *num_cells,
-                                   size_t num_shards, size_t k, uint32_t *rows, float *scores);
+                                   const uint8_t *const *blocks, const uint32_t *masks,
+                                   size_t num_blocks, size_t k, uint32_t *rows, float *scores);
 
 /* Which instructions geofix_shortlist uses: "avx2", "neon" or "portable". */
 GEOFIX_API const char *geofix_instructions(void);
+
+/* Find which descendants of S2 cells have their centre in a disk.
+ *
+ *   parents   (num_parents) valid ids, ascending, none inside another, none finer than `level`
+ *   level     of the descendants, 0 to 30
+ *   centre    (3) unit vector: x towards latitude 0, longitude 0, z towards the north pole
+ *   arc       the radius in radians
+ *   limit     the square of its chord, 4 sin^2(arc / 2), or infinity for pi and more: centres as
+ *             near belong to the disk. Given apart, so that the caller rounds it.
+ *   first     (room) written, ascending: the first leaf of each run of descendants along the curve;
+ *             no run goes on from one parent to the next
+ *   last      (room) written: the last leaf of each
+ *
+ * Returns the number of runs; only the first `room` are written.
+ */
+GEOFIX_API size_t geofix_disk(const uint64_t *parents, size_t num_parents, uint32_t level,
+                              const double *centre, double arc, double limit, uint64_t *first,
+                              uint64_t *last, size_t room);
 
 /* Make `table` the query of the calling thread, for geofix_asymmetric. It must outlive its use. */
 GEOFIX_API void geofix_set_query(const float *table, uint32_t num_subspaces, uint32_t bits);

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from geofix_index import cells as s2
 from geofix_index import kernel
 from geofix_index.quantizer import ProductQuantizer
-from geofix_index.region import Region
+from geofix_index.region import Disk, Region
 from geofix_index.shard import Rows, Shard
 
 # A shard with fewer cells is scanned, which is exact; in a larger one the graph is faster. Found by
 # benchmarks/scan_or_graph.py, shown in docs/results.md.
 GRAPH_FROM_CELLS = 32_768
 EXPANSION = 256  # candidates that a graph search keeps, at least
-_REFINE_LEVELS = 2  # a region is cut out of a shard in two steps of this many levels
+_REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
 
 Cells = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
@@ -39,12 +39,14 @@ class ShardSource:
     open: Callable[[], Shard]
 
 
-class _Together(NamedTuple):
-    """Which shards are searched at once, which one by one."""
+class _Selection(NamedTuple):
+    """The cells that a search looks at."""
 
-    in_blocks: list[int]
-    others: list[int]
-    shortlist: kernel.Shortlist | None  # of those in blocks
+    alone: list[tuple[Shard, Rows | None]]  # shards that are searched one by one, and which rows
+    in_blocks: list[Shard]  # shards whose blocks are searched together
+    first_block: Rows  # of each of these, the number of its first block
+    first_row: Rows  # of each block, in its shard
+    shortlist: kernel.Shortlist | None
 
 
 class CellIndex:
@@ -79,12 +81,14 @@ class CellIndex:
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
         self._lock = threading.Lock()
-        self._together: _Together | None = None
+        self._everything: _Selection | None = None
+        self._latest: tuple[Region, _Selection] | None = None
 
     def search(self, embedding: Floats, *, k: int, region: Region | None = None) -> Matches:
         """Return the `k` best cells, fewer where the index or the region has fewer.
 
         With a region the result is exact: that of an exhaustive search, restricted to the region.
+        Which cells belong to the latest region is remembered.
 
         Args:
             embedding: (D,).
@@ -98,15 +102,13 @@ class CellIndex:
         if k < 1:
             raise ValueError(f"k is {k}, want at least 1")
         table = self.quantizer.lookup_table(embedding)
-        if region is None:
-            found = self._search_everywhere(table, k)
-        else:
-            found = [self._scan_rows(number, table, rows) for number, rows in self._rows_of(region)]
-        return _best(found, k)
+        selection = self._all() if region is None else self._inside(region)
+        found = [self._search_alone(shard, rows, table, k) for shard, rows in selection.alone]
+        return _best([*found, _search_together(selection, table, k)], k)
 
     def cells_in(self, region: Region) -> Cells:
         """Return the cells of the index that belong to a region, ascending."""
-        found = [self._shard(number).cells(rows) for number, rows in self._rows_of(region)]
+        found = [shard.cells(rows) for shard, rows in self._rows_of(region)]
         return np.concatenate([np.zeros(0, np.uint64), *found])
 
     def _shard(self, number: int) -> Shard:
@@ -119,62 +121,106 @@ class CellIndex:
             self._shards[number] = opened
             return opened
 
-    def _search_everywhere(self, table: Floats, k: int) -> list[Matches]:
-        """Search all shards: those in blocks at once, the others one by one."""
-        together = self._together = self._together or self._gather()
-        found = [self._search_shard(number, table, k) for number in together.others]
-        if together.shortlist is not None:
-            rows, scores = together.shortlist.search(table, k)
-            starts = together.shortlist.starts
-            ends = np.searchsorted(rows, starts[1:])
-            begins = np.concatenate([[0], ends[:-1]])
-            for at in np.flatnonzero(ends > begins).tolist():
-                own = slice(begins[at], ends[at])
-                shard = self._shard(together.in_blocks[at])
-                found.append(Matches(shard.cells(rows[own] - starts[at]), scores[own]))
-        return found
+    def _all(self) -> _Selection:
+        if self._everything is None:
+            shards = [self._shard(number) for number in range(len(self._shards))]
+            self._everything = self._divide([(shard, None) for shard in shards])
+        return self._everything
 
-    def _gather(self) -> "_Together":
-        """Open all shards, and part those that are searched together from the others."""
+    def _inside(self, region: Region) -> _Selection:
+        latest = self._latest
+        if latest is None or latest[0] != region:
+            self._latest = latest = (region, self._divide(self._rows_of(region)))
+        return latest[1]
+
+    def _divide(self, wanted: Sequence[tuple[Shard, Rows | None]]) -> _Selection:
+        """Part the shards that are searched together from those that are searched one by one."""
         library = kernel.load_kernel() if self._use_kernel else None
-        numbers = list(range(len(self._shards)))
         if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
-            return _Together([], numbers, None)
-        blocks = {number: self._shard(number).blocks for number in numbers}
-        stored = {n: (own, len(self._shard(n))) for n, own in blocks.items() if own is not None}
-        others = [number for number in numbers if number not in stored]
-        shortlist = kernel.Shortlist(library, list(stored.values())) if stored else None
-        return _Together(list(stored), others, shortlist)
+            return _Selection(list(wanted), [], np.zeros(0, int), np.zeros(0, int), None)
+        alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
+        in_blocks = [shard for shard, _ in wanted if shard.blocks is not None]
+        parts = [shard.masked_blocks(rows) for shard, rows in wanted if shard.blocks is not None]
+        addresses, masks, first_row = (
+            np.concatenate([np.zeros(0, dtype), *(part[i] for part in parts)])
+            for i, dtype in enumerate((np.uintp, np.uint32, np.int64))
+        )
+        first_block = np.cumsum([0, *(len(part[0]) for part in parts)])[:-1]
+        shortlist = kernel.Shortlist(library, addresses, masks) if in_blocks else None
+        return _Selection(alone, in_blocks, first_block, first_row, shortlist)
 
-    def _search_shard(self, number: int, table: Floats, k: int) -> Matches:
-        shard = self._shard(number)
-        if self._use_kernel and shard.has_graph and len(shard) >= self._graph_from_cells:
+    def _search_alone(self, shard: Shard, rows: Rows | None, table: Floats, k: int) -> Matches:
+        is_large = rows is None and len(shard) >= self._graph_from_cells
+        if self._use_kernel and shard.has_graph and is_large:
             return Matches(*shard.search(table, k=k, expansion=EXPANSION))
-        scores = shard.scan(table, use_kernel=self._use_kernel)
-        rows = _top(scores, k)
-        return Matches(shard.cells(rows), scores[rows])
+        scores = shard.scan(table, rows, use_kernel=self._use_kernel)
+        best = _top(scores, k)
+        return Matches(shard.cells(best if rows is None else rows[best]), scores[best])
 
-    def _scan_rows(self, number: int, table: Floats, rows: Rows) -> Matches:
-        shard = self._shard(number)
-        return Matches(shard.cells(rows), shard.scan(table, rows, use_kernel=self._use_kernel))
-
-    def _rows_of(self, region: Region) -> list[tuple[int, Rows]]:
+    def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
         """Return the shards that hold cells of a region, and the rows of these cells."""
-        found = []
-        for number in np.flatnonzero(region.touches(self._parents)):
-            shard = self._shard(int(number))
-            blocks = self._parents[number : number + 1]
-            for _ in range(2):
-                level = min(int(s2.level_of(blocks[0])) + _REFINE_LEVELS, shard.level)
-                blocks = s2.descendants(blocks, level=level)
-                blocks = blocks[region.touches(blocks)]
-                if len(blocks) == 0:
-                    break
-            rows = shard.rows_inside(blocks)
-            rows = rows[region.admits(shard.cells(rows))]
-            if len(rows):
-                found.append((int(number), rows))
-        return found
+        touched = np.flatnonzero(region.touches(self._parents))
+        if len(touched) == 0:
+            return []
+        parents = self._parents[touched]
+        shards = [self._shard(number) for number in touched.tolist()]
+        library = kernel.load_kernel() if self._use_kernel else None
+        levels = {shard.level for shard in shards}
+        if library is not None and isinstance(region, Disk) and len(levels) == 1:
+            first, last = kernel.disk(
+                library, parents, levels.pop(), region.centre, arc=region.arc, limit=region.chord2
+            )
+            return _rows_inside(shards, parents, first, last)
+        blocks = _cover(region, parents, shards)
+        found = _rows_inside(shards, parents, *s2.leaf_range(blocks))
+        admitted = [rows[region.admits(shard.cells(rows))] for shard, rows in found]
+        return [
+            (shard, rows) for (shard, _), rows in zip(found, admitted, strict=True) if len(rows)
+        ]
+
+
+def _cover(region: Region, parents: Cells, shards: Sequence[Shard]) -> Cells:
+    """Return blocks inside the parents that hold all their cells of a region, ascending.
+
+    A block costs about what a cell costs, so blocks become finer only while cells outnumber them.
+    """
+    num_cells = sum(len(shard) for shard in shards)
+    finest = min(shard.level for shard in shards) - _REFINE_LEVELS
+    level = int(s2.level_of(parents).max()) + _REFINE_LEVELS
+    blocks = parents
+    while level <= finest and len(blocks) * 4**_REFINE_LEVELS < num_cells:
+        blocks = s2.descendants(blocks, level=level)
+        blocks = blocks[region.touches(blocks)]
+        level += _REFINE_LEVELS
+    return blocks
+
+
+def _rows_inside(
+    shards: Sequence[Shard], parents: Cells, first: Cells, last: Cells
+) -> list[tuple[Shard, Rows]]:
+    """Return the shards with cells in runs of leaves, and the rows of these cells."""
+    ends = np.searchsorted(last, s2.leaf_range(parents)[1], side="right").tolist()
+    found = []
+    for shard, begin, end in zip(shards, [0, *ends], ends, strict=False):
+        rows = shard.rows_inside(first[begin:end], last[begin:end])
+        if len(rows):
+            found.append((shard, rows))
+    return found
+
+
+def _search_together(selection: _Selection, table: Floats, k: int) -> Matches:
+    """Search the shards in blocks; among equal scores the smaller cell comes first."""
+    if selection.shortlist is None:
+        return Matches(np.zeros(0, np.uint64), np.zeros(0, np.float32))
+    numbers, scores = selection.shortlist.search(table, k)
+    best = _top(scores, k)
+    best = best[np.argsort(-scores[best], kind="stable")][:k]  # numbers ascend as cells do
+    block, place = np.divmod(numbers[best], kernel.BLOCK)
+    shard = np.searchsorted(selection.first_block, block, side="right") - 1
+    rows = selection.first_row[block] + place
+    where = zip(shard.tolist(), rows.tolist(), strict=True)
+    cells = [selection.in_blocks[number].cell(row) for number, row in where]
+    return Matches(np.array(cells, np.uint64), scores[best])
 
 
 def _top(scores: Floats, k: int) -> Rows:

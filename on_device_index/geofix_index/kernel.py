@@ -4,7 +4,7 @@ The kernel is found by its file, not as a Python extension, so one build serves 
 """
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -13,17 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 BLOCK = 32  # cells of a block
 MAX_SHORTLIST = 512  # sub-quantizers at most
+_DISK_RUNS = 4096  # room for the runs of a disk at first; a second try has enough
 _LIBRARY = Path(__file__).with_name("geofix_kernel.so")
 _FLOATS = ctypes.POINTER(ctypes.c_float)
 _BYTES = ctypes.POINTER(ctypes.c_uint8)
 _ROWS = ctypes.POINTER(ctypes.c_uint32)
+_CELLS = ctypes.POINTER(ctypes.c_uint64)
+_DOUBLES = ctypes.POINTER(ctypes.c_double)
 
 Floats = npt.NDArray[np.float32]
 PQCodes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
+Cells = npt.NDArray[np.uint64]
 
 
 @lru_cache(maxsize=1)
@@ -39,14 +43,15 @@ def load_kernel() -> ctypes.CDLL | None:
     size = ctypes.c_uint32
     library.geofix_scan.argtypes = [_FLOATS, size, size, _BYTES, ctypes.c_size_t, _FLOATS]
     library.geofix_scan.restype = None
-    library.geofix_scan_blocks.argtypes = [
-        _FLOATS, size, _BYTES, _ROWS, ctypes.c_size_t, _FLOATS
-    ]  # fmt: skip
-    library.geofix_scan_blocks.restype = None
     library.geofix_shortlist.argtypes = [
         _FLOATS, size, ctypes.c_void_p, _ROWS, ctypes.c_size_t, ctypes.c_size_t, _ROWS, _FLOATS
     ]  # fmt: skip
     library.geofix_shortlist.restype = ctypes.c_size_t
+    library.geofix_disk.argtypes = [
+        _CELLS, ctypes.c_size_t, size, _DOUBLES, ctypes.c_double, ctypes.c_double, _CELLS, _CELLS,
+        ctypes.c_size_t,
+    ]  # fmt: skip
+    library.geofix_disk.restype = ctypes.c_size_t
     library.geofix_instructions.restype = ctypes.c_char_p
     for setter in (library.geofix_set_query, library.geofix_set_products):
         setter.argtypes, setter.restype = [_FLOATS, size, size], None
@@ -107,55 +112,80 @@ def from_blocks(blocks: PQCodes, num: int) -> PQCodes:
     return np.ascontiguousarray(blocks.swapaxes(1, 2)).reshape(-1, blocks.shape[1])[:num]
 
 
-def scan_blocks(table: Floats, blocks: PQCodes, rows: Rows, *, use_kernel: bool = True) -> Floats:
+def scan_blocks(table: Floats, blocks: PQCodes, rows: Rows) -> Floats:
     """Return the scores of rows (N,) of blocks, as `scan` gives them, under a table (M, 16)."""
     if table.shape != (2 * blocks.shape[1], 16):
         raise ValueError(f"table has shape {table.shape}, want {(2 * blocks.shape[1], 16)}")
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(blocks) * BLOCK:
-        raise ValueError(f"rows reach from {rows.min()} to {rows.max()}, beyond the blocks")
-    library = load_kernel() if use_kernel else None
-    if library is None:
-        return scan_numpy(table, blocks[rows // BLOCK, :, rows % BLOCK], bits=4)
-    table = np.ascontiguousarray(table, np.float32)
-    rows = np.ascontiguousarray(rows, np.uint32)
-    scores = np.empty(len(rows), np.float32)
-    library.geofix_scan_blocks(
-        _pointer(table, _FLOATS), len(table), _pointer(blocks, _BYTES), _pointer(rows, _ROWS),
-        len(rows), _pointer(scores, _FLOATS),
-    )  # fmt: skip
-    return scores
+    return scan_numpy(table, blocks[rows // BLOCK, :, rows % BLOCK], bits=4)
 
 
 class Shortlist:
-    """Finds the cells of many shards that can be among the k best; for 4-bit pq codes in blocks.
+    """Finds the cells of many blocks that can be among the k best; for 4-bit pq codes.
 
     Not without the kernel, nor for more than `MAX_SHORTLIST` sub-quantizers.
     """
 
-    def __init__(self, library: ctypes.CDLL, shards: Sequence[tuple[PQCodes, int]]) -> None:
-        """Take the blocks of each shard, contiguous, and how many cells they hold."""
+    def __init__(
+        self, library: ctypes.CDLL, addresses: npt.NDArray[np.uintp], masks: npt.NDArray[np.uint32]
+    ) -> None:
+        """Take where blocks start (N,) and which of their cells count, bit by bit (N,).
+
+        The blocks must stay where they are while this is used.
+        """
         self._library = library
-        self._blocks = [blocks for blocks, _ in shards]  # kept: their addresses are below
-        self._addresses = np.array([blocks.ctypes.data for blocks in self._blocks], np.uintp)
-        self._num_cells = np.array([num for _, num in shards], np.uint32)
-        self.starts = np.concatenate([[0], np.cumsum(self._num_cells, dtype=np.int64)])
+        self._addresses, self._masks = addresses, masks
 
     def search(self, table: Floats, k: int) -> tuple[Rows, Floats]:
-        """Return rows, counted through all shards, and their scores.
+        """Return cells, as numbers of blocks times 32 plus places in them, and their scores.
 
         Among them are the k best, and all cells that score as high as the last of these.
+
+        Args:
+            table: (M, 16), of as many sub-quantizers as the blocks are of.
+            k: at least 1.
         """
-        if table.shape != (2 * self._blocks[0].shape[1], 16):
-            raise ValueError(f"table has shape {table.shape}, which is not the shards'")
         table = np.ascontiguousarray(table, np.float32)
-        total = int(self.starts[-1])
+        total = len(self._masks) * BLOCK
         rows, scores = np.empty(total, np.uint32), np.empty(total, np.float32)
         num = self._library.geofix_shortlist(
             _pointer(table, _FLOATS), len(table), self._addresses.ctypes.data,
-            _pointer(self._num_cells, _ROWS), len(self._blocks), min(k, total),
+            _pointer(self._masks, _ROWS), len(self._masks), min(k, total),
             _pointer(rows, _ROWS), _pointer(scores, _FLOATS),
         )  # fmt: skip
         return rows[:num].astype(np.int64), scores[:num].copy()
+
+
+def disk(
+    library: ctypes.CDLL,
+    parents: Cells,
+    level: int,
+    centre: npt.NDArray[np.float64],
+    *,
+    arc: float,
+    limit: float,
+) -> tuple[Cells, Cells]:
+    """Return runs of the parents' descendants that lie in a disk, by their first and last leaf.
+
+    Args:
+        library: the kernel.
+        parents: (N,) ascending, none inside another, none finer than `level`.
+        level: of the descendants.
+        centre: (3,) unit vector.
+        arc: radius in radians.
+        limit: square of its chord, infinite for pi and more.
+    """
+    parents = np.ascontiguousarray(parents, np.uint64)
+    centre = np.ascontiguousarray(centre, np.float64)
+    room = _DISK_RUNS
+    while True:
+        first, last = np.empty((2, room), np.uint64)
+        num = library.geofix_disk(
+            _pointer(parents, _CELLS), len(parents), level, _pointer(centre, _DOUBLES), arc, limit,
+            _pointer(first, _CELLS), _pointer(last, _CELLS), room,
+        )  # fmt: skip
+        if num <= room:
+            return first[:num], last[:num]
+        room = num
 
 
 def entries(pq_codes: PQCodes, subspace: int, *, bits: int) -> PQCodes:

@@ -177,20 +177,44 @@ class Shard:
         offsets = self._offsets[rows].astype(np.uint64)
         return np.asarray(offsets * np.uint64(self._step) + np.uint64(self._first))
 
-    def rows_inside(self, blocks: Cells) -> Rows:
-        """Return the rows whose cells lie in any of the blocks.
+    def cell(self, row: int) -> int:
+        """Return the cell id of a row; quicker than `cells` for one."""
+        return self._first + int(self._offsets[row]) * self._step
+
+    def masked_blocks(
+        self, rows: Rows | None
+    ) -> tuple[npt.NDArray[np.uintp], npt.NDArray[np.uint32], Rows]:
+        """Return the blocks that hold rows, ascending (all rows, where None), for the kernel.
+
+        Returns:
+            Where each block starts in memory, a mask of the rows in it, bit by bit, and the row of
+            its first cell.
+        """
+        if self.blocks is None:
+            raise ValueError("this shard's pq codes are not in blocks")
+        rows = np.arange(len(self)) if rows is None else rows
+        number = rows // kernel.BLOCK
+        starts = np.concatenate([[0], np.flatnonzero(number[1:] != number[:-1]) + 1])
+        bits = np.uint32(1) << (rows % kernel.BLOCK).astype(np.uint32)
+        first = self._stored.ctypes.data
+        addresses = first + number[starts] * self._stored[0].size
+        masks = np.bitwise_or.reduceat(bits, starts)
+        return addresses.astype(np.uintp), masks, number[starts] * kernel.BLOCK
+
+    def rows_inside(self, first: Cells, last: Cells) -> Rows:
+        """Return the rows whose cells lie in runs of leaves.
 
         Args:
-            blocks: ascending descendants of the parent that do not overlap, none finer than the
-                shard's cells.
+            first: the first leaf of each run, ascending; runs are made of whole blocks inside the
+                parent, none finer than the shard's cells, and do not overlap.
+            last: the last leaf of each.
         """
-        first, last = s2.descendant_range(blocks, level=self.level)
-        base, step = np.uint64(self._first), np.uint64(self._step)
-        begin = np.searchsorted(self._offsets, (first - base) // step, side="left")
-        end = np.searchsorted(self._offsets, (last - base) // step, side="right")
+        start, step = np.uint64(self._first - self._step // 2), np.uint64(self._step)
+        begin = np.searchsorted(self._offsets, (first - start) // step, side="left")
+        end = np.searchsorted(self._offsets, (last - start) // step, side="right")
         counts = end - begin
         skipped = np.repeat(begin - (np.cumsum(counts) - counts), counts)
-        return np.asarray(skipped + np.arange(counts.sum()))
+        return skipped + np.arange(len(skipped))
 
     def scan(
         self, table: npt.NDArray[np.float32], rows: Rows | None = None, *, use_kernel: bool = True
@@ -198,7 +222,7 @@ class Shard:
         """Return the exact scores of rows (all, where None) under a query's look-up table."""
         if self.blocks is not None:
             rows = np.arange(len(self)) if rows is None else rows
-            return kernel.scan_blocks(table, self.blocks, rows, use_kernel=use_kernel)
+            return kernel.scan_blocks(table, self.blocks, rows)
         pq_codes = self._stored if rows is None else self._stored[rows]
         return kernel.scan(table, pq_codes, bits=self._bits, use_kernel=use_kernel)
 

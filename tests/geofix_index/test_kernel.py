@@ -1,4 +1,5 @@
 import ctypes
+import math
 import os
 import shutil
 import sys
@@ -7,10 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geofix_index import ProductQuantizer, kernel, kernel_version
+from geofix_index import Disk, ProductQuantizer, kernel, kernel_version
+from geofix_index import cells as s2
+from geofix_index.sphere import EARTH_RADIUS_M
+from tests.geofix_index.globe import latlon_around, random_latlon
 
 Floats = npt.NDArray[np.float32]
 PQCodes = npt.NDArray[np.uint8]
@@ -29,7 +33,7 @@ def test_the_kernel_is_there_where_a_c_compiler_is() -> None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or sys.platform == "win32" or os.environ.get("GEOFIX_KERNEL") == "skip":
         pytest.skip("nothing to build the kernel with")
-    assert kernel_version() == 2
+    assert kernel_version() == 3
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -88,56 +92,73 @@ def test_blocks_are_transposed_and_filled_up() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 90))
-def test_blocks_are_scored_as_rows_are(
-    library: ctypes.CDLL, seed: int, num_bytes: int, num: int
-) -> None:
+def test_blocks_are_scored_as_rows_are(seed: int, num_bytes: int, num: int) -> None:
     table, pq_codes = random_scan(seed, bits=4, num_bytes=num_bytes, num=num)
     rows = np.random.default_rng(seed).integers(0, num, 20)
     wanted = kernel.scan_numpy(table, pq_codes, bits=4)[rows].tobytes()
-    blocks = kernel.to_blocks(pq_codes)
-    assert kernel.scan_blocks(table, blocks, rows).tobytes() == wanted
-    assert kernel.scan_blocks(table, blocks, rows, use_kernel=False).tobytes() == wanted
-
-
-def test_rows_beyond_the_blocks_are_refused() -> None:
-    table, pq_codes = random_scan(0, bits=4, num_bytes=2, num=33)
-    for row in (-1, 64):
-        with pytest.raises(ValueError, match="beyond the blocks"):
-            kernel.scan_blocks(table, kernel.to_blocks(pq_codes), np.array([row]))
+    assert kernel.scan_blocks(table, kernel.to_blocks(pq_codes), rows).tobytes() == wanted
 
 
 def shortlisted(
-    library: ctypes.CDLL, table: Floats, shards: list[PQCodes], k: int
+    library: ctypes.CDLL,
+    table: Floats,
+    pq_codes: PQCodes,
+    k: int,
+    counts: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[list[int], Floats]:
-    """Return the rows of a short list, after what must be true of every one."""
-    stored = [(kernel.to_blocks(pq_codes), len(pq_codes)) for pq_codes in shards]
-    rows, scores = kernel.Shortlist(library, stored).search(table, k)
-    exact = kernel.scan_numpy(table, np.concatenate(shards), bits=4)
+    """Return the rows of a short list, after what must be true of every one.
+
+    Blocks lie apart from each other in memory, the last first.
+    """
+    blocks = kernel.to_blocks(pq_codes)
+    apart = np.zeros((2 * len(blocks), *blocks.shape[1:]), np.uint8)
+    apart[::-2] = blocks
+    starts = apart.ctypes.data + np.arange(2 * len(blocks))[::-2] * blocks[0].size
+    counting = np.zeros(len(blocks) * 32, bool)
+    counting[: len(pq_codes)] = True if counts is None else counts
+    masks = np.packbits(counting, bitorder="little").view("<u4")
+    found = kernel.Shortlist(library, starts.astype(np.uintp), masks).search(table, k)
+    rows, scores = found
+    exact = kernel.scan_numpy(table, pq_codes, bits=4)
     assert scores.tobytes() == exact[rows].tobytes()
     assert (np.diff(rows) > 0).all()
-    least = np.sort(exact)[::-1][min(k, len(exact)) - 1]
-    assert set(np.flatnonzero(exact >= least)) <= set(rows.tolist())
+    assert counting[rows].all()
+    candidates = np.flatnonzero(counting)
+    least = np.sort(exact[candidates])[::-1][min(k, len(candidates)) - 1]
+    assert set(candidates[exact[candidates] >= least]) <= set(rows.tolist())
     return rows.tolist(), exact
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-6, 1.0, 1e6])
-@given(st.data(), st.integers(0, 2**32 - 1), st.integers(1, 33))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 33),
+    st.integers(1, 1500),
+    st.integers(1, 60),
+    st.sampled_from([0.01, 0.5, 1.0]),
+)
 def test_the_best_cells_are_on_the_short_list(
-    library: ctypes.CDLL, spread: float, data: st.DataObject, seed: int, num_bytes: int
+    library: ctypes.CDLL,
+    spread: float,
+    seed: int,
+    num_bytes: int,
+    num: int,
+    k: int,
+    share: float,
 ) -> None:
     rng = np.random.default_rng(seed)
     table = (1.0 + spread * rng.standard_normal((2 * num_bytes, 16))).astype(np.float32)
-    sizes = data.draw(st.lists(st.integers(1, 500), min_size=1, max_size=4))
-    k = data.draw(st.integers(1, 60))
-    shards = [rng.integers(0, 256, (num, num_bytes)).astype(np.uint8) for num in sizes]
-    rows, exact = shortlisted(library, table, shards, k)
-    assert len(rows) >= min(k, len(exact))
+    pq_codes = rng.integers(0, 256, (num, num_bytes)).astype(np.uint8)
+    counts = rng.random(num) < share
+    counts[rng.integers(num)] = True
+    rows, _ = shortlisted(library, table, pq_codes, k, counts)
+    assert len(rows) >= min(k, int(counts.sum()))
 
 
 def test_entries_that_differ_wildly_in_size_hide_no_cell(library: ctypes.CDLL) -> None:
     for seed in range(20):
         table, pq_codes = random_scan(seed, bits=4, num_bytes=8, num=700)
-        rows, exact = shortlisted(library, table, [pq_codes], 5)
+        rows, exact = shortlisted(library, table, pq_codes, 5)
         assert int(exact.argmax()) in rows
 
 
@@ -148,7 +169,7 @@ def test_a_table_at_the_edge_of_float_hides_no_cell(library: ctypes.CDLL, value:
     table[1, 5] = -value
     pq_codes = np.random.default_rng(0).integers(0, 256, (400, 2)).astype(np.uint8)
     with np.errstate(over="ignore", invalid="ignore"):
-        rows, _ = shortlisted(library, table, [pq_codes], 7)
+        rows, _ = shortlisted(library, table, pq_codes, 7)
         assert len(rows) >= 7
 
 
@@ -156,21 +177,75 @@ def test_a_short_list_is_short(library: ctypes.CDLL) -> None:
     rng = np.random.default_rng(3)
     table = rng.standard_normal((64, 16)).astype(np.float32)
     pq_codes = rng.integers(0, 256, (20_000, 32)).astype(np.uint8)
-    rows, _ = shortlisted(library, table, [pq_codes[:7_000], pq_codes[7_000:]], 10)
+    rows, _ = shortlisted(library, table, pq_codes, 10)
     assert len(rows) < 200
 
 
 def test_cells_that_all_score_the_same_are_all_on_the_short_list(library: ctypes.CDLL) -> None:
     table = np.random.default_rng(4).standard_normal((8, 16)).astype(np.float32)
-    rows, _ = shortlisted(library, table, [np.full((3_000, 4), 0x5A, np.uint8)], 10)
+    rows, _ = shortlisted(library, table, np.full((3_000, 4), 0x5A, np.uint8), 10)
     assert rows == list(range(3_000))
 
 
 def test_what_fills_up_the_last_block_is_never_found(library: ctypes.CDLL) -> None:
     table = np.zeros((2, 16), np.float32)
     table[:, 0] = 1.0  # of the filling alone
-    rows, _ = shortlisted(library, table, [np.full((33, 1), 0x11, np.uint8)] * 2, 4)
-    assert rows == list(range(66))
+    rows, _ = shortlisted(library, table, np.full((33, 1), 0x11, np.uint8), 4)
+    assert rows == list(range(33))
+
+
+@pytest.mark.parametrize("level", [0, 1, 9, 16, 29, 30])
+def test_distances_to_centres_agree_with_numpy_to_the_last_bit(
+    library: ctypes.CDLL, level: int
+) -> None:
+    cells = s2.cell_from_latlon(*random_latlon(300, seed=level).T, level=level)
+    x, y, z = s2.centre_vectors(cells)
+    point = np.array([0.6, -0.48, 0.64])
+    chord2 = (x - point[0]) ** 2 + (y - point[1]) ** 2 + (z - point[2]) ** 2
+    for row, limit in enumerate(chord2.tolist()):
+        for least, wanted in ((limit, 1), (math.nextafter(limit, 0), 0)):
+            found = kernel.disk(library, cells[row : row + 1], level, point, arc=1.0, limit=least)
+            assert len(found[0]) == wanted
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 24), st.integers(0, 6))
+def test_a_disk_holds_the_descendants_whose_centre_lies_in_it(
+    library: ctypes.CDLL, seed: int, level: int, depth: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    lat, lon = random_latlon(1, seed=seed)[0]
+    middle = s2.cell_from_latlon(lat, lon, level=level)
+    parents = np.unique([middle, *s2.neighbours(middle)[:: int(rng.integers(1, 4))]])
+    parents = parents[parents != 0]
+    away = np.minimum(s2.mean_edge_m(level) * rng.uniform(0, 3), 2e7)
+    place = latlon_around(lat, lon, distances_rad=[away / EARTH_RADIUS_M], bearings_rad=[seed])[0]
+    radius_m = s2.mean_edge_m(level) * 10 ** rng.uniform(-1.5, 1)
+    disk = Disk(float(place[0]), float(place[1]), radius_m)
+    first, last = kernel.disk(
+        library, parents, level + depth, disk.centre, arc=disk.arc, limit=disk.chord2
+    )
+    cells = s2.descendants(parents, level=level + depth)
+    assert (first <= last).all()
+    assert (last[:-1] < first[1:]).all()
+    inside = np.searchsorted(first, cells, side="right") > np.searchsorted(last, cells)
+    assert inside.tolist() == disk.admits(cells).tolist()
+    assert len(np.unique(s2.parent(first | np.uint64(1), level=level))) <= len(parents)
+    assert (s2.parent(first, level=level) == s2.parent(last, level=level)).all()
+
+
+def test_a_disk_of_many_runs_comes_whole(
+    library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(47.37, 8.54, 3000.0)
+    parents = s2.cell_from_latlon([47.37], [8.54], level=8)
+    arguments = (library, parents, 17, disk.centre)
+    wanted = kernel.disk(*arguments, arc=disk.arc, limit=disk.chord2)
+    assert len(wanted[0]) > 20
+    for room in (0, 1, len(wanted[0]) - 1, len(wanted[0])):
+        monkeypatch.setattr(kernel, "_DISK_RUNS", room)
+        found = kernel.disk(*arguments, arc=disk.arc, limit=disk.chord2)
+        assert [run.tolist() for run in found] == [run.tolist() for run in wanted]
 
 
 def test_instructions_are_named(library: ctypes.CDLL) -> None:

@@ -90,7 +90,31 @@ def test_rows_inside_blocks_are_those_of_brute_force(
     candidates = candidates[s2.level_of(candidates) == block_level]
     blocks = np.array(sorted(data.draw(st.sets(st.sampled_from(candidates.tolist())))), np.uint64)
     wanted = np.flatnonzero(np.isin(s2.parent(shard.cells(), level=block_level), blocks))
-    assert shard.rows_inside(blocks).tolist() == wanted.tolist()
+    assert shard.rows_inside(*s2.leaf_range(blocks)).tolist() == wanted.tolist()
+
+
+def test_masked_blocks_name_rows_bit_by_bit(quantizers: dict[int, ProductQuantizer]) -> None:
+    cells = some_cells(PARENT, level=16, num=70)
+    pq_codes = np.random.default_rng(0).integers(0, 256, (70, 3)).astype(np.uint8)
+    quantizer = ProductQuantizer(np.eye(6, dtype=np.float32), np.zeros((6, 16, 1), np.float32))
+    files = build_shard(cells, pq_codes, quantizer, parent=PARENT, kind="scan")
+    shard = Shard.open(files.cells, files.payload, quantizer)
+    blocks = shard.blocks
+    assert blocks is not None
+    addresses, masks, first_row = shard.masked_blocks(np.array([0, 5, 31, 64, 69]))
+    assert addresses.tolist() == [blocks[0].ctypes.data, blocks[2].ctypes.data]
+    assert masks.tolist() == [1 | 1 << 5 | 1 << 31, 1 | 1 << 5]
+    assert first_row.tolist() == [0, 64]
+    assert shard.masked_blocks(None)[1].tolist() == [2**32 - 1, 2**32 - 1, 2**6 - 1]
+    assert [shard.cell(row) for row in range(70)] == cells.tolist()
+
+
+def test_rows_have_no_masked_blocks(
+    scan_files: ShardFiles, quantizers: dict[int, ProductQuantizer]
+) -> None:
+    shard = Shard.open(scan_files.cells, scan_files.payload, quantizers[8])
+    with pytest.raises(ValueError, match="not in blocks"):
+        shard.masked_blocks(None)
 
 
 @pytest.mark.parametrize(
