@@ -60,15 +60,30 @@ def test_learning_the_rotation_pays(vectors: Floats, monkeypatch: pytest.MonkeyP
     assert errors[0] < 0.6 * errors[1]
 
 
-def test_each_part_is_coded_by_its_nearest_centroid(
-    quantizer: ProductQuantizer, vectors: Floats
+def test_a_rotation_rounds_alike_on_every_processor() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((20, 24)) * 10.0 ** rng.integers(-6, 6, (20, 1))).astype("f4")
+    vectors[3] = 0
+    rotation = np.linalg.qr(rng.standard_normal((24, 24)))[0].astype(np.float32)
+    rotated = module._rotate(vectors, rotation)
+    assert rotated == pytest.approx(vectors.astype(float) @ rotation, rel=1e-4, abs=1e-10)
+    order = rng.permutation(24)  # of the sums
+    again = module._rotate(np.ascontiguousarray(vectors[:, order]), rotation[order])
+    assert again.tobytes() == rotated.tobytes()
+
+
+def test_a_code_does_not_depend_on_the_vectors_beside_it(
+    quantizer: ProductQuantizer, vectors: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rotated = vectors[:50] @ quantizer.rotation
-    parts = rotated.reshape(50, quantizer.num_subspaces, 1, -1)
-    gaps = np.linalg.norm(parts - quantizer.centroids, axis=3)  # (50, M, 2^bits)
-    rebuilt = quantizer.decode(quantizer.encode(vectors[:50])) @ quantizer.rotation
-    chosen = np.linalg.norm((rebuilt - rotated).reshape(50, quantizer.num_subspaces, -1), axis=2)
-    assert chosen == pytest.approx(gaps.min(axis=2), abs=1e-5)
+    together = quantizer.encode(vectors)
+    assert quantizer.encode(vectors[::-7]).tolist() == together[::-7].tolist()
+    monkeypatch.setattr(module, "_BLOCK", 300)
+    assert quantizer.encode(vectors).tolist() == together.tolist()
+
+
+def test_a_vector_of_zeros_is_coded(quantizer: ProductQuantizer) -> None:
+    zero = quantizer.decode(quantizer.encode(np.zeros((1, 16), np.float32)))
+    assert np.linalg.norm(zero) <= np.linalg.norm(quantizer.centroids, axis=2).max() * 8
 
 
 def test_table_entries_add_up_to_the_inner_product(
