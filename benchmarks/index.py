@@ -1,10 +1,10 @@
-"""The on-device index beside faiss: recall, bytes a cell and time, on learned cell codes.
+"""The on-device index beside faiss and USearch: recall, bytes a cell and time, on learned vectors.
 
-    pip install faiss-cpu
-    python -m benchmarks.index RUN --land build/large_town/land_codes.safetensors
+    python -m benchmarks.index --large-town RUN --land build/large_town/land_codes.safetensors
+    python -m benchmarks.index --crops build/crops.npz
+    python -m benchmarks.index --union-square unionsquare5k.npz
 
-Cells of the large town and of the land around it, queried by the town's test photos. One thread;
-queries go to all indexes in turns, so that a busy machine slows all of them.
+One thread; queries go to all indexes in turns, so that a busy machine slows all of them.
 """
 
 import os
@@ -22,28 +22,23 @@ import numpy as np
 import numpy.typing as npt
 
 import geofix_index.cells as s2
-from benchmarks.land_codes import read_land_codes
+from benchmarks import vector_sets
 from benchmarks.record import Value, write_record
-from geofix_index import CellIndex, ProductQuantizer, Shard, ShardFiles, build_shard, tune
-from geofix_index.sphere import great_circle_m
-from geofix_train.cell_codes import Queries
-from geofix_train.codes import encode_run, make_codes
+from benchmarks.vector_sets import Floats, Rows, VectorSet
+from geofix_index import CellIndex, ProductQuantizer, Shard, build_shard, tune
+from geofix_index.shard import MAX_DEPTH
 
-PARENT_LEVEL = 10
-NUM_QUERIES = 2000
+SHARD_LEVEL = {"scan": 10, "usearch": 8}  # as packs have
 NUM_TIMED = 300
 TOP = 10
-WITHIN_M = 100
-NUM_SUBSPACES = 64  # of 4 bits: 32 bytes a cell
-DRIVEN = "driven street"
-
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-_MEANING = """{num_cells:,} learned cell codes of {dim} dimensions, {num_queries:,} test photos on
-driven streets. *Found*: the best cell lies within 100 m of the photo. *As exact*: it is the one
-that exact scores put first. Time: median from embedding to the ten best, one thread, in turns.
-Bytes a cell with what says which cell it is; codebooks apart. *Tuned*: centroids learned from
-validation photos, which have no part in the figures."""
+NUM_CROPS = 200_000
+ID_BYTES = 8  # of faiss and USearch
+EXACT = "exact, float32"
+_MEANING = """{cells:,} {what} of {dim} dimensions, {queries:,} queries. *Found*: the best cell is
+right: {right}. *As exact*: it is the one that exact scores put first. Time: median from embedding
+to the ten best, one thread, in turns; *to the fast scan*: divided by that of faiss
+{fast}. Bytes a cell with what says which cell it is; codebooks apart.{more}"""
+_TUNED = """ *Tuned*: centroids learned from other queries, which have no part in the figures."""
 
 
 @dataclass(frozen=True)
@@ -55,125 +50,189 @@ class Contender:
     search: Callable[[Floats], Rows]  # the rows of the best cells, best first
 
 
-@dataclass(frozen=True)
-class Data:
-    """Cells and queries with known places."""
-
-    cells: npt.NDArray[np.uint64]  # (N,) ascending
-    codes: Floats  # (N, D)
-    queries: Queries
-    tuning: Queries
-
-
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="a finished run on the large town")
-    parser.add_argument("--land", type=Path, required=True, help="of benchmarks.land_codes")
+    parser.add_argument("--large-town", type=Path, metavar="RUN", help="a run on the large town")
+    parser.add_argument("--land", type=Path, help="of benchmarks.land_codes, for the large town")
+    parser.add_argument("--crops", type=Path, help="of benchmarks.crops")
+    parser.add_argument("--union-square", type=Path, metavar="NPZ")
     arguments = parser.parse_args()
-    data = read_data(arguments.run, arguments.land)
-    contenders = [*_ours(data), *_faiss(data)]
-    meaning = _MEANING.format(
-        num_cells=len(data.cells), dim=data.codes.shape[1], num_queries=len(data.queries.latlon)
+    if arguments.large_town:
+        data = vector_sets.large_town(arguments.large_town, arguments.land)
+        _record(
+            "index_large_town",
+            "The index beside others: a town in its land",
+            list(_compare(data, [*_at_32_bytes(data), *_at_16_bytes(data), *_others(data)])),
+            _describe(data, "cell codes", "within 100 m of the photo", "OPQ64,PQ64x4fs", _TUNED),
+            "--large-town RUN --land build/large_town/land_codes.safetensors",
+        )
+    if arguments.crops:
+        data = vector_sets.crops(arguments.crops, NUM_CROPS)
+        _record(
+            "index_crops",
+            "The index beside others: crops of real images",
+            list(_compare(data, [*_at_32_bytes(data), *_at_16_bytes(data), *_others(data)])),
+            _describe(
+                data,
+                "crops of street photos and aerial tiles, and as many mixtures of two,",
+                "the crop that the query shows, moved, lit otherwise, as a JPEG",
+                "OPQ64,PQ64x4fs",
+                _TUNED,
+            ),
+            "--crops build/crops.npz",
+        )
+    if arguments.union_square:
+        values = []
+        for there, name in ((True, "own there"), (False, "own removed")):
+            data = vector_sets.union_square(arguments.union_square, own_is_there=there)
+            values += list(_compare(data, [*_of_few_bytes(data), _exact(data)], f"{name}, "))
+        _record(
+            "index_union_square",
+            "The index beside others: Manhattan",
+            values,
+            _describe(data, "map codes", "within 25 m of the panorama", "OPQ16,PQ16x4fs", _TUNED)
+            + " *Own there*: all 5,000 locations are in the database, half of the panoramas are "
+            "asked; *own removed*: every other location is in the database, the panoramas of the "
+            "rest are asked.",
+            "--union-square unionsquare5k.npz",
+        )
+
+
+def _describe(data: VectorSet, what: str, right: str, fast: str, more: str) -> str:
+    num, dim = data.codes.shape
+    return _MEANING.format(
+        cells=num, dim=dim, queries=len(data.queries), what=what, right=right, fast=fast, more=more
     )
-    write_record(
-        "index",
-        title="The index beside faiss",
-        meaning=meaning,
-        values=list(_compare(data, contenders)),
-        command="python -m benchmarks.index RUN --land build/large_town/land_codes.safetensors",
-    )
 
 
-def read_data(run: Path, land_codes: Path) -> Data:
-    """Return the large town's codes among those of the land around it."""
-    encoded = encode_run(run)
-    codes = make_codes(encoded)
-    land = read_land_codes(land_codes)
-    around = ~land.is_town
-    cells = np.concatenate([codes.cells, land.cells[around]])
-    vectors = np.concatenate([codes.cell_codes, land.aerial[around]])
-    order = np.argsort(cells)
-    test = encoded.queries("test")
-    driven = encoded.table.of_split("test").columns["slice_area"] == DRIVEN
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(driven))[:NUM_QUERIES]
-    queries = Queries(test.embeddings[chosen], test.latlon[chosen])
-    return Data(cells[order], vectors[order], queries, encoded.queries("val"))
+def _record(name: str, title: str, values: list[Value], meaning: str, options: str) -> None:
+    command = f"python -m benchmarks.index {options}"
+    write_record(name, title=title, meaning=meaning, values=values, command=command)
 
 
-def _ours(data: Data) -> Iterator[Contender]:
-    quantizer = ProductQuantizer.train(data.codes, num_subspaces=NUM_SUBSPACES, bits=4)
+def _at_32_bytes(data: VectorSet) -> Iterator[Contender]:
+    yield from _ours(data, "scan", 64, 4)
+    yield from _ours(data, "usearch", 32, 8)
+    yield _faiss(data, "OPQ64,PQ64x4fs", 32)
+    yield _faiss(data, "OPQ32,PQ32", 32)
+
+
+def _at_16_bytes(data: VectorSet) -> Iterator[Contender]:
+    yield from _ours(data, "scan", 32, 4, tuned=True)
+    yield _faiss(data, "OPQ32,PQ32x4fs", 16)
+
+
+def _others(data: VectorSet) -> Iterator[Contender]:
+    yield _faiss(data, "OPQ32,IVF512,PQ64x4fs", 32, nprobe=128)
+    for dtype in ("i8", "f16"):
+        yield _usearch(data, dtype)
+    yield _exact(data)
+
+
+def _of_few_bytes(data: VectorSet) -> Iterator[Contender]:
+    for num_bytes in (4, 8):
+        yield from _ours(data, "scan", 2 * num_bytes, 4, tuned=True)
+    yield from _ours(data, "usearch", 8, 8)
+    yield _faiss(data, "OPQ8,PQ8x4fs", 4)
+    yield _faiss(data, "OPQ16,PQ16x4fs", 8)
+    yield _faiss(data, "OPQ8,PQ8", 8)
+
+
+def _ours(
+    data: VectorSet, kind: str, num_subspaces: int, bits: int, *, tuned: bool = False
+) -> Iterator[Contender]:
+    quantizer = ProductQuantizer.train(data.codes, num_subspaces=num_subspaces, bits=bits)
     pq_codes = quantizer.encode(data.codes)
-    own = s2.cell_from_latlon(*data.tuning.latlon.T, level=int(s2.level_of(data.cells[:1])[0]))
-    rows = np.minimum(np.searchsorted(data.cells, own), len(data.cells) - 1)
-    known = data.cells[rows] == own
-    tuned = tune(quantizer, data.codes, data.tuning.embeddings[known], rows[known])
-    for name, chosen in (("geofix scan", quantizer), ("geofix scan, tuned", tuned)):
-        files = list(_shards(data, pq_codes, chosen))
-        shards = [Shard.open(f.cells, f.payload, chosen) for f in files]
-        num_bytes = sum(len(f.cells) + len(f.payload) for f in files)
-        index = CellIndex(chosen, shards)
-        yield Contender(name, num_bytes / len(data.cells), _searcher(index, data))
+    name = f"geofix {kind}, {num_subspaces} x {bits} bits"
+    yield _our_index(data, name, kind, pq_codes, quantizer)
+    if tuned:
+        better = tune(quantizer, data.codes, data.tuning, data.tuning_own)
+        yield _our_index(data, f"{name}, tuned", kind, pq_codes, better)
 
 
-def _searcher(index: CellIndex, data: Data) -> Callable[[Floats], Rows]:
+def _our_index(
+    data: VectorSet,
+    name: str,
+    kind: str,
+    pq_codes: npt.NDArray[np.uint8],
+    quantizer: ProductQuantizer,
+) -> Contender:
+    finest = int(s2.level_of(data.cells[:1])[0])
+    parents = s2.parent(data.cells, level=max(SHARD_LEVEL[kind], finest - MAX_DEPTH))
+    shards, num_bytes = [], 0
+    for parent in np.unique(parents).tolist():
+        own = parents == parent
+        files = build_shard(data.cells[own], pq_codes[own], quantizer, parent=parent, kind=kind)
+        shards.append(Shard.open(files.cells, files.payload, quantizer))
+        num_bytes += len(files.cells) + len(files.payload)
+    index = CellIndex(quantizer, shards)
+
     def search(query: Floats) -> Rows:
         return np.searchsorted(data.cells, index.search(query, k=TOP).cells)
 
-    return search
+    return Contender(name, num_bytes / len(data.cells), search)
 
 
-def _shards(
-    data: Data, pq_codes: npt.NDArray[np.uint8], quantizer: ProductQuantizer
-) -> Iterator[ShardFiles]:
-    parents = s2.parent(data.cells, level=PARENT_LEVEL)
-    for parent in np.unique(parents).tolist():
-        own = parents == parent
-        yield build_shard(data.cells[own], pq_codes[own], quantizer, parent=parent, kind="scan")
-
-
-def _faiss(data: Data) -> Iterator[Contender]:
+def _faiss(data: VectorSet, factory: str, num_bytes: int, *, nprobe: int = 0) -> Contender:
     import faiss
 
     faiss.omp_set_num_threads(1)
-    dim, id_bytes = data.codes.shape[1], 8
-    for factory in ("OPQ64,PQ64x4fs", "OPQ32,PQ32"):
-        index: Any = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-        index.train(data.codes)
-        index.add(data.codes)
-        yield Contender(f"faiss {factory}", 32 + id_bytes, _faiss_searcher(index))
-    exact = faiss.IndexFlatIP(dim)
-    exact.add(data.codes)
-    yield Contender("exact", 4 * dim + id_bytes, _faiss_searcher(exact))
+    index: Any = faiss.index_factory(data.codes.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    index.train(data.codes)
+    index.add(data.codes)
+    if nprobe:
+        faiss.ParameterSpace().set_index_parameter(index, "nprobe", nprobe)
 
-
-def _faiss_searcher(index: Any) -> Callable[[Floats], Rows]:
     def search(query: Floats) -> Rows:
         rows: Rows = index.search(query[None], TOP)[1][0]
         return rows
 
-    return search
+    return Contender(f"faiss {factory}", num_bytes + ID_BYTES, search)
 
 
-def _compare(data: Data, contenders: list[Contender]) -> Iterator[Value]:
+def _usearch(data: VectorSet, dtype: str) -> Contender:
+    from usearch.index import Index
+
+    index = Index(ndim=data.codes.shape[1], metric="ip", dtype=dtype)
+    index.add(np.arange(len(data.codes)), data.codes)
+
+    def search(query: Floats) -> Rows:
+        return np.asarray(index.search(query, TOP, threads=1).keys, np.int64)
+
+    return Contender(f"usearch {dtype}", index.serialized_length / len(data.codes), search)
+
+
+def _exact(data: VectorSet) -> Contender:
+    def search(query: Floats) -> Rows:
+        scores = data.codes @ query
+        best = np.argpartition(scores, -TOP)[-TOP:]
+        return np.asarray(best[np.argsort(-scores[best], kind="stable")])
+
+    return Contender(EXACT, 4 * data.codes.shape[1] + ID_BYTES, search)
+
+
+def _compare(data: VectorSet, contenders: list[Contender], prefix: str = "") -> Iterator[Value]:
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     best: dict[str, list[int]] = {contender.name: [] for contender in contenders}
-    for number, query in enumerate(data.queries.embeddings):
+    for number, query in enumerate(data.queries):
         for contender in contenders:
             start = time.perf_counter()
             found = contender.search(query)
             if number < NUM_TIMED:
                 seconds[contender.name].append(time.perf_counter() - start)
             best[contender.name].append(int(found[0]))
-    centres = s2.latlon_from_cell(data.cells)
-    exact = np.array(best["exact"])
+    exact = np.array(best[EXACT])
+    fast = next(float(np.median(times)) for name, times in seconds.items() if name.endswith("4fs"))
     for contender in contenders:
         name, rows = contender.name, np.array(best[contender.name])
-        error = great_circle_m(*data.queries.latlon.T, *centres[rows].T)
-        yield Value(f"{name}: found", round(float((error <= WITHIN_M).mean()), 4), "")
-        yield Value(f"{name}: as exact", round(float((rows == exact).mean()), 4), "")
-        yield Value(f"{name}: time", round(1e3 * float(np.median(seconds[name])), 3), "ms")
-        yield Value(f"{name}: bytes a cell", round(contender.bytes_per_cell, 1), "")
+        median = float(np.median(seconds[name]))
+        label = f"{prefix}{name}"
+        yield Value(f"{label}: found", round(float(data.is_right(rows).mean()), 4), "")
+        yield Value(f"{label}: as exact", round(float((rows == exact).mean()), 4), "")
+        yield Value(f"{label}: time", round(1e3 * median, 3), "ms")
+        yield Value(f"{label}: to the fast scan", round(median / fast, 2), "x")
+        yield Value(f"{label}: bytes a cell", round(contender.bytes_per_cell, 1), "")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--encoder", type=Path, nargs="+", default=[], metavar="DIR")
     pack.add_argument("--queries", type=Path, metavar="FILE", help="queries.safetensors")
     pack.add_argument("--index", choices=("usearch", "scan"), default="usearch")
+    text = "of a pq code (32, or half the dimensions where that is less)"
+    pack.add_argument("--bytes-per-cell", type=int, metavar="N", help=text)
     pack.add_argument("--pack-id", default="", help="stays with the region (the file's name)")
     pack.add_argument("--title", default="", help="of the region")
     pack.add_argument("--attribution", default="", help="of the imagery")
@@ -71,6 +73,7 @@ def _pack(arguments: argparse.Namespace) -> None:
         encoders=[read_artifact(folder) for folder in arguments.encoder],
         queries=read_queries(arguments.queries) if arguments.queries else None,
         index=arguments.index,
+        bytes_per_cell=arguments.bytes_per_cell,
         pack_id=arguments.pack_id,
         title=arguments.title,
         attribution=arguments.attribution,

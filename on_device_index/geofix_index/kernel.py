@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,6 @@ BLOCK = 32  # cells of a block
 MAX_SHORTLIST = 512  # sub-quantizers at most
 _DISK_RUNS = 4096  # room for the runs of a disk at first; a second try has enough
 _LIBRARY = Path(__file__).with_name("geofix_kernel.so")
-_FLOATS = ctypes.POINTER(ctypes.c_float)
-_BYTES = ctypes.POINTER(ctypes.c_uint8)
-_ROWS = ctypes.POINTER(ctypes.c_uint32)
-_CELLS = ctypes.POINTER(ctypes.c_uint64)
-_DOUBLES = ctypes.POINTER(ctypes.c_double)
 
 Floats = npt.NDArray[np.float32]
 PQCodes = npt.NDArray[np.uint8]
@@ -40,21 +34,18 @@ def load_kernel() -> ctypes.CDLL | None:
     library.geofix_kernel_version.restype = ctypes.c_int
     if library.geofix_kernel_version() != KERNEL_VERSION:
         return None
-    size = ctypes.c_uint32
-    library.geofix_scan.argtypes = [_FLOATS, size, size, _BYTES, ctypes.c_size_t, _FLOATS]
+    number, size, array = ctypes.c_uint32, ctypes.c_size_t, ctypes.c_void_p
+    library.geofix_scan.argtypes = [array, number, number, array, size, array]
     library.geofix_scan.restype = None
-    library.geofix_shortlist.argtypes = [
-        _FLOATS, size, ctypes.c_void_p, _ROWS, ctypes.c_size_t, ctypes.c_size_t, _ROWS, _FLOATS
-    ]  # fmt: skip
-    library.geofix_shortlist.restype = ctypes.c_size_t
+    library.geofix_shortlist.argtypes = [array, number, array, array, size, size, array, array]
+    library.geofix_shortlist.restype = size
     library.geofix_disk.argtypes = [
-        _CELLS, ctypes.c_size_t, size, _DOUBLES, ctypes.c_double, ctypes.c_double, _CELLS, _CELLS,
-        ctypes.c_size_t,
+        array, size, number, array, ctypes.c_double, ctypes.c_double, array, array, size
     ]  # fmt: skip
-    library.geofix_disk.restype = ctypes.c_size_t
+    library.geofix_disk.restype = size
     library.geofix_instructions.restype = ctypes.c_char_p
     for setter in (library.geofix_set_query, library.geofix_set_products):
-        setter.argtypes, setter.restype = [_FLOATS, size, size], None
+        setter.argtypes, setter.restype = [array, number, number], None
     return library
 
 
@@ -85,8 +76,8 @@ def scan(table: Floats, pq_codes: PQCodes, *, bits: int, use_kernel: bool = True
     pq_codes = np.ascontiguousarray(pq_codes)
     scores = np.empty(len(pq_codes), np.float32)
     library.geofix_scan(
-        _pointer(table, _FLOATS), len(table), bits, _pointer(pq_codes, _BYTES), len(pq_codes),
-        _pointer(scores, _FLOATS),
+        table.ctypes.data, len(table), bits, pq_codes.ctypes.data, len(pq_codes),
+        scores.ctypes.data,
     )  # fmt: skip
     return scores
 
@@ -148,9 +139,9 @@ class Shortlist:
         total = len(self._masks) * BLOCK
         rows, scores = np.empty(total, np.uint32), np.empty(total, np.float32)
         num = self._library.geofix_shortlist(
-            _pointer(table, _FLOATS), len(table), self._addresses.ctypes.data,
-            _pointer(self._masks, _ROWS), len(self._masks), min(k, total),
-            _pointer(rows, _ROWS), _pointer(scores, _FLOATS),
+            table.ctypes.data, len(table), self._addresses.ctypes.data,
+            self._masks.ctypes.data, len(self._masks), min(k, total),
+            rows.ctypes.data, scores.ctypes.data,
         )  # fmt: skip
         return rows[:num].astype(np.int64), scores[:num].copy()
 
@@ -180,8 +171,8 @@ def disk(
     while True:
         first, last = np.empty((2, room), np.uint64)
         num = library.geofix_disk(
-            _pointer(parents, _CELLS), len(parents), level, _pointer(centre, _DOUBLES), arc, limit,
-            _pointer(first, _CELLS), _pointer(last, _CELLS), room,
+            parents.ctypes.data, len(parents), level, centre.ctypes.data, arc, limit,
+            first.ctypes.data, last.ctypes.data, room,
         )  # fmt: skip
         if num <= room:
             return first[:num], last[:num]
@@ -200,7 +191,7 @@ def entries(pq_codes: PQCodes, subspace: int, *, bits: int) -> PQCodes:
 def query(library: ctypes.CDLL, table: Floats, *, bits: int) -> Iterator[None]:
     """Make `table` the calling thread's query while the context lasts."""
     table = np.ascontiguousarray(table, np.float32)
-    library.geofix_set_query(_pointer(table, _FLOATS), len(table), bits)
+    library.geofix_set_query(table.ctypes.data, len(table), bits)
     try:
         yield
     finally:
@@ -211,7 +202,7 @@ def query(library: ctypes.CDLL, table: Floats, *, bits: int) -> Iterator[None]:
 def products(library: ctypes.CDLL, centroids: Floats, *, bits: int) -> Iterator[None]:
     """Let the symmetric metric compare with `centroids` (M, 2^bits, d) while the context lasts."""
     table = np.ascontiguousarray(np.einsum("mad,mbd->mab", centroids, centroids), np.float32)
-    library.geofix_set_products(_pointer(table, _FLOATS), len(table), bits)
+    library.geofix_set_products(table.ctypes.data, len(table), bits)
     try:
         yield
     finally:
@@ -224,7 +215,3 @@ def metric_address(library: ctypes.CDLL, name: str) -> int:
     if address is None:
         raise RuntimeError(f"the kernel has no function {name}")
     return address
-
-
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(kind)

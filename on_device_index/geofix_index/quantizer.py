@@ -24,7 +24,7 @@ _MAX_DIM = 65_536
 _ROTATION_ROUNDS = 12
 _KMEANS_ROUNDS = 2  # after each rotation: turning more often gains more than settling in between
 _FINAL_ROUNDS = 6
-_BLOCK = 65_536  # vectors that are encoded at once
+_BLOCK = 16_384  # vectors that are encoded at once
 _SAMPLE = 65_536  # vectors that are learned from, at most: 256 to a centroid
 
 Floats = npt.NDArray[np.float32]
@@ -71,8 +71,7 @@ class ProductQuantizer:
             ValueError: D is no multiple of M, bits is not 4 or 8, M is odd with 4 bits, vectors
                 that are not finite, or fewer vectors than centroids.
         """
-        vectors = _checked_vectors(vectors)
-        num, dim = vectors.shape
+        num, dim = _checked_shape(vectors)
         if bits not in (4, 8):
             raise ValueError(f"bits is {bits}, want 4 or 8")
         if num_subspaces < 1 or dim % num_subspaces or (bits == 4 and num_subspaces % 2):
@@ -86,6 +85,7 @@ class ProductQuantizer:
         rng = np.random.default_rng(seed)
         if num > _SAMPLE:
             vectors = vectors[np.sort(rng.choice(num, _SAMPLE, replace=False))]
+        vectors = _checked_vectors(vectors)
         rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
         centroids = _start(vectors @ rotation, num_subspaces, 2**bits, rng)
         for _ in range(_ROTATION_ROUNDS):
@@ -98,14 +98,13 @@ class ProductQuantizer:
 
     def encode(self, vectors: Floats) -> PQCodes:
         """Return the pq codes (N, bytes) of vectors (N, D); the same on every processor."""
-        vectors = _checked_vectors(vectors, dim=self.dim)
-        parts = [
-            self._encode_block(vectors[at : at + _BLOCK]) for at in range(0, len(vectors), _BLOCK)
-        ]
+        num, _ = _checked_shape(vectors, dim=self.dim)
+        parts = [self._encode_block(vectors, at) for at in range(0, num, _BLOCK)]
         return np.concatenate(parts) if parts else np.zeros((0, self.bytes_per_cell), np.uint8)
 
-    def _encode_block(self, vectors: Floats) -> PQCodes:
-        chosen = assign(_rotate(vectors, self.rotation), self.centroids)  # (N, M)
+    def _encode_block(self, vectors: Floats, at: int) -> PQCodes:
+        block = _checked_vectors(vectors[at : at + _BLOCK], first=at)
+        chosen = assign(_rotate(block, self.rotation), self.centroids)  # (N, M)
         if self.bits == 8:
             return chosen.astype(np.uint8)
         return (chosen[:, 0::2] | (chosen[:, 1::2] << 4)).astype(np.uint8)
@@ -122,8 +121,8 @@ class ProductQuantizer:
             raise ValueError(f"embedding has shape {embedding.shape}, want ({self.dim},)")
         if not np.isfinite(embedding).all():
             raise ValueError("embedding holds NaN or infinity")
-        parts = (embedding @ self.rotation).reshape(self.num_subspaces, 1, -1)
-        return np.ascontiguousarray((self.centroids * parts).sum(axis=2))
+        parts = (embedding @ self.rotation).reshape(self.num_subspaces, -1, 1)
+        return np.ascontiguousarray(np.matmul(self.centroids, parts)[:, :, 0])
 
     def to_bytes(self) -> bytes:
         """Return the codebook file; docs/shard_spec.md describes it."""
@@ -161,13 +160,19 @@ def unpack(pq_codes: PQCodes, *, bits: int) -> npt.NDArray[np.int64]:
     return np.stack([entries(pq_codes, m, bits=bits) for m in columns], axis=1).astype(np.int64)
 
 
-def _checked_vectors(vectors: Floats, *, dim: int | None = None) -> Floats:
+def _checked_shape(vectors: Floats, *, dim: int | None = None) -> tuple[int, int]:
+    shape = np.shape(vectors)
+    if len(shape) != 2 or (dim is not None and shape[1] != dim):
+        raise ValueError(f"vectors have shape {shape}, want (N, {dim or 'D'})")
+    return shape
+
+
+def _checked_vectors(vectors: Floats, *, first: int = 0) -> Floats:
+    """Return vectors as float32; name the first bad one, counted from `first`."""
     vectors = np.asarray(vectors, np.float32)
-    if vectors.ndim != 2 or (dim is not None and vectors.shape[1] != dim):
-        raise ValueError(f"vectors have shape {vectors.shape}, want (N, {dim or 'D'})")
-    if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-        raise ValueError(f"vector {row} holds NaN or infinity")
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"vector {first + int(np.argmin(finite))} holds NaN or infinity")
     return vectors
 
 

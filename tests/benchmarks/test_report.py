@@ -68,6 +68,21 @@ def test_values_are_a_table_with_their_units(write: Write) -> None:
     ]
 
 
+def test_values_of_rows_and_columns_are_a_table_of_both(write: Write) -> None:
+    names = ("glass, thick: speed", "glass, thick: colour", "water: speed", "water: colour")
+    values = [{"what": what, "value": at, "unit": "u"} for at, what in enumerate(names)]
+    lines = render([write("light", values=values)]).splitlines()
+    start = lines.index("| | speed | colour |")
+    assert lines[start + 1 : start + 5] == [
+        "|---|---|---|",
+        "| glass, thick | 0 u | 1 u |",
+        "| water | 2 u | 3 u |",
+        "",
+    ]
+    for fewer in (values[:3], values[:2], values[::2], [*values, RECORD["values"][0]]):
+        assert "| what | value |" in render([write("light", values=fewer)])
+
+
 def test_records_follow_each_other_as_they_are_given(write: Write) -> None:
     text = render([write("b", title="Second"), write("a", title="First")])
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Second", "First"]

@@ -157,7 +157,7 @@ def test_the_calibration_stands_at_the_encoders_or_alone(
 def test_few_cells_get_small_sub_quantizers() -> None:
     vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
     quantizer = train_quantizer(vectors)
-    assert (quantizer.bits, quantizer.num_subspaces, quantizer.bytes_per_cell) == (4, 4, 2)
+    assert (quantizer.bits, quantizer.num_subspaces, quantizer.bytes_per_cell) == (4, 8, 4)
 
 
 @pytest.mark.parametrize("num_cells", [1, 15])
@@ -174,7 +174,36 @@ def test_a_pack_may_have_fewer_cells_than_centroids(
 def test_many_cells_get_large_sub_quantizers() -> None:
     vectors = np.random.default_rng(0).standard_normal((FEW_CELLS, 4)).astype(np.float32)
     quantizer = train_quantizer(vectors)
-    assert (quantizer.bits, quantizer.num_subspaces, quantizer.bytes_per_cell) == (8, 1, 1)
+    assert (quantizer.bits, quantizer.num_subspaces, quantizer.bytes_per_cell) == (8, 2, 2)
+    assert train_quantizer(vectors, index="scan").bits == 4
+
+
+@pytest.mark.parametrize(
+    ("dim", "bytes_per_cell", "wanted"),
+    [(128, None, 32), (256, None, 32), (96, None, 24), (24, None, 12), (2, None, 1), (256, 8, 8)],
+)
+def test_a_pq_code_is_as_long_as_asked(dim: int, bytes_per_cell: int | None, wanted: int) -> None:
+    vectors = np.random.default_rng(0).standard_normal((16, dim)).astype(np.float32)
+    quantizer = train_quantizer(vectors, bytes_per_cell=bytes_per_cell)
+    assert quantizer.bytes_per_cell == wanted
+
+
+def test_sizes_that_do_not_fit_are_errors_that_say_which_do() -> None:
+    vectors = np.zeros((16, 24), np.float32)
+    with pytest.raises(ValueError, match="5: codes of 24 dimensions can have 1, 2, 3, 4, 6, 12 w"):
+        train_quantizer(vectors, bytes_per_cell=5)
+    for dim in (1, 23, 74):
+        with pytest.raises(ValueError, match=f"{dim} dimensions divide badly .* append zeros"):
+            train_quantizer(np.zeros((16, dim), np.float32))
+
+
+def test_codes_may_be_mapped_from_a_file(build: Build, region: TinyRegion, tmp_path: Path) -> None:
+    np.save(tmp_path / "codes.npy", region.cell_codes)
+    mapped = np.load(tmp_path / "codes.npy", mmap_mode="r")
+    build(tmp_path / "mapped.geofix", cell_codes=mapped)
+    build(tmp_path / "read.geofix")
+    wanted, found = ((tmp_path / f"{n}.geofix").read_bytes() for n in ("read", "mapped"))
+    assert len(found) == len(wanted)
 
 
 def test_a_code_that_is_not_finite_is_an_error_that_names_the_cell(
