@@ -177,10 +177,11 @@ def _our_index(
 def _faiss(data: VectorSet, factory: str, num_bytes: int, *, nprobe: int = 0) -> Contender:
     import faiss
 
-    faiss.omp_set_num_threads(1)
     index: Any = faiss.index_factory(data.codes.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    faiss.omp_set_num_threads(os.cpu_count())
     index.train(data.codes)
     index.add(data.codes)
+    faiss.omp_set_num_threads(1)
     if nprobe:
         faiss.ParameterSpace().set_index_parameter(index, "nprobe", nprobe)
 

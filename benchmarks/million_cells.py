@@ -163,14 +163,15 @@ def _searcher(index: CellIndex, data: VectorSet) -> Callable[[Floats], Rows]:
 def _faiss(data: VectorSet) -> Iterator[tuple[str, Callable[[Floats], Rows]]]:
     import faiss
 
-    faiss.omp_set_num_threads(1)
     for factory, nprobe in (("OPQ64,PQ64x4fs", 0), ("OPQ64,IVF2048,PQ64x4fs", 128)):
         index: Any = faiss.index_factory(data.codes.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        faiss.omp_set_num_threads(os.cpu_count())
         index.train(np.ascontiguousarray(data.codes[::8]))
         for at in range(0, len(data.codes), 100_000):
             index.add(np.ascontiguousarray(data.codes[at : at + 100_000]))
         if nprobe:
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", nprobe)
+        faiss.omp_set_num_threads(1)
         yield f"faiss {factory}", _faiss_searcher(index)
 
 

@@ -115,14 +115,23 @@ class ProductQuantizer:
         return np.asarray(_gather(self.centroids, nearest) @ self.rotation.T)
 
     def lookup_table(self, embedding: Floats) -> Floats:
-        """Return the inner products (M, 2^bits) of an embedding's parts with the centroids."""
+        """Return the inner products (M, 2^bits) of an embedding's parts with the centroids.
+
+        Raises:
+            ValueError: an embedding of another length, or not finite, or too large for scores.
+        """
         embedding = np.asarray(embedding, np.float32)
         if embedding.shape != (self.dim,):
             raise ValueError(f"embedding has shape {embedding.shape}, want ({self.dim},)")
         if not np.isfinite(embedding).all():
             raise ValueError("embedding holds NaN or infinity")
-        parts = (embedding @ self.rotation).reshape(self.num_subspaces, -1, 1)
-        return np.ascontiguousarray(np.matmul(self.centroids, parts)[:, :, 0])
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = (embedding @ self.rotation).reshape(self.num_subspaces, -1, 1)
+            table = np.ascontiguousarray(np.matmul(self.centroids, parts)[:, :, 0])
+        # Sums of entries must stay finite, too.
+        if not np.abs(table).max() < np.finfo(np.float32).max / self.num_subspaces:
+            raise ValueError("embedding holds values so large that scores overflow")
+        return table
 
     def to_bytes(self) -> bytes:
         """Return the codebook file; docs/shard_spec.md describes it."""

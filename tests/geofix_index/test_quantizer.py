@@ -153,6 +153,8 @@ def test_bad_vectors_are_named(quantizer: ProductQuantizer, vectors: Floats) -> 
         (np.ones(15), r"shape \(15,\), want \(16,\)"),
         (np.ones((1, 16)), r"shape \(1, 16\), want \(16,\)"),
         (np.full(16, np.inf), "NaN or infinity"),
+        (np.full(16, 3e38), "scores overflow"),
+        (np.full(16, -2e38), "scores overflow"),
     ],
 )
 def test_a_bad_embedding_is_refused(
