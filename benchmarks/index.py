@@ -178,7 +178,7 @@ def _faiss(data: VectorSet, factory: str, num_bytes: int, *, nprobe: int = 0) ->
     import faiss
 
     index: Any = faiss.index_factory(data.codes.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    faiss.omp_set_num_threads(os.cpu_count())
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     index.train(data.codes)
     index.add(data.codes)
     faiss.omp_set_num_threads(1)

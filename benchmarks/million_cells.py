@@ -165,7 +165,7 @@ def _faiss(data: VectorSet) -> Iterator[tuple[str, Callable[[Floats], Rows]]]:
 
     for factory, nprobe in (("OPQ64,PQ64x4fs", 0), ("OPQ64,IVF2048,PQ64x4fs", 128)):
         index: Any = faiss.index_factory(data.codes.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        faiss.omp_set_num_threads(os.cpu_count())
+        faiss.omp_set_num_threads(os.cpu_count() or 1)
         index.train(np.ascontiguousarray(data.codes[::8]))
         for at in range(0, len(data.codes), 100_000):
             index.add(np.ascontiguousarray(data.codes[at : at + 100_000]))
