@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from geofix_train import photo_slices
 from geofix_train.against import Against
-from geofix_train.predictions import PredictionsError
+from geofix_train.degrade import LOOKS
+from geofix_train.predictions import ORIGINAL, PredictionsError
 from geofix_train.report import DISTANCES_M, report
 from geofix_train.report_text import markdown, write_report
+from geofix_train.report_words import VALUES
+from geofix_train.town import drives
 from tests.geofix_train.hand_made import FACTS, PLACES, answers_off, predictions_of, six_photos
 from tests.geofix_train.tables import rows_of
 
@@ -167,12 +171,17 @@ def test_what_a_slice_does_not_tell_is_said_below_it() -> None:
     assert "No method here is told the field of view" not in text
     slices["area"] = ["driven street"] * 3 + ["district without photos"] * 3
     own = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
-    assert "\ndriven street: training photos show this street" in own
+    assert "\ndriven street: training photos were taken along this street" in own
     assert "district without photos: none was taken in this district" in own
     assert "held-out" not in own
     slices["area"] = ["old town"] * 3 + ["harbour"] * 3
     other = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
     assert "\nAreas are those of the table's column slice_area.\n" in other
+
+
+def test_every_name_that_we_give_ourselves_is_explained() -> None:
+    assert set(VALUES["area"]) == {*photo_slices.AREAS, *drives.AREAS}
+    assert set(VALUES["look"]) == {ORIGINAL, *LOOKS}
 
 
 def slices_of(slices: dict[str, list[str]]) -> dict[str, np.ndarray]:

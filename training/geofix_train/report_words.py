@@ -17,8 +17,9 @@ VALUES = {
         "unseen": "none does, but there are some in the cell of a prototype around the photo or in "
         "one that touches it",
         "held-out": "there are none there either",
-        "driven street": "training photos show this street of the town",
-        "street without photos": "none shows this street, but some show others of its district",
+        "driven street": "training photos were taken along this street",
+        "street without photos": "none was taken along this street, but some along others of its "
+        "district",
         "district without photos": "none was taken in this district: imagery alone shows it",
     },
     "look": {
