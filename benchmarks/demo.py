@@ -1,6 +1,6 @@
 """Record what `make demo` reported.
 
-make demo && python -m benchmarks.demo
+rm -rf build/demo && make demo && python -m benchmarks.demo
 """
 
 import json
@@ -30,6 +30,10 @@ both (hybrid), and the finished pack in the SDK (on_device: {bits}-bit product q
 def main() -> None:
     """Record the report of the demo that ran last."""
     report = json.loads((DEMO / "report.json").read_text())
+    if not {"town", "fit"} <= report["seconds"].keys():
+        raise SystemExit(
+            f"{DEMO}: the last demo went on with an earlier one: remove it, run it anew"
+        )
     pack = RegionPack.open(DEMO / "town.geofix")
     quantizer = pack.quantizer()
     values = [

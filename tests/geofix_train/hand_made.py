@@ -7,10 +7,18 @@ import numpy.typing as npt
 
 import geofix_index.cells as s2
 from geofix_index.sphere import EARTH_RADIUS_M
-from geofix_train.predictions import NUM_BEST, ORIGINAL, Answers, Predictions
+from geofix_train.predictions import NUM_BEST, ORIGINAL, Answers, CodesFacts, Predictions
 from tests.geofix_train.tiny_data import LAT, LON
 
 ERRORS_M = (10.0, 30.0, 60.0, 150.0, 400.0, 600.0)
+FACTS = CodesFacts(
+    kappa=4.7312,
+    kappa_choice="chosen on validation photos",
+    shrink_photos=0.0,
+    cell_level=17,
+    num_cells=1234,
+    num_training_photos=4900,
+)
 PLACES = ("seen", "seen", "seen", "unseen", "unseen", "unseen")
 
 

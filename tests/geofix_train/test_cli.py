@@ -1,6 +1,9 @@
 """`geofix-train` from the words of its command line to its files, its lines and its exit status."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +250,7 @@ def test_codes_are_mixed_again_without_encoding(
     monkeypatch.setattr(
         "geofix_train.codes.encode_run", lambda *given, **more: pytest.fail("encoded")
     )
-    again = ("codes", fitted, "-o", tmp_path / "mine", "--remix")
+    again = ("codes", fitted, "--codes", tmp_path / "mine", "--remix")
     outcome = run(*again, "--kappa", "0.3", "--shrink", "4")
     said = f"{tmp_path / 'mine'}: {len(first.cells)} cells, kappa 0.3 x n / (n + 4) for n photos\n"
     assert outcome == (0, said, "")
@@ -262,9 +265,24 @@ def test_codes_are_mixed_again_without_encoding(
     np.testing.assert_array_equal(back.cell_codes, first.cell_codes)
 
 
+def test_codes_of_a_run_are_mixed_again_into_another_folder(
+    run: Run, fitted: Path, tmp_path: Path
+) -> None:
+    run("codes", fitted)
+    kept = (fitted / "codes" / "codes.safetensors").read_bytes()
+    outcome = run("codes", fitted, "--remix", "--kappa", "0.7", "-o", tmp_path / "loud")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.endswith("kappa 0.7\n")
+    assert read_cell_codes(tmp_path / "loud" / "codes.safetensors").kappa == 0.7
+    for name in ("codes", "loud"):  # what is mixed can be packed, too
+        folder = (fitted if name == "codes" else tmp_path) / name
+        assert len(read_queries(folder / "queries.safetensors").latlon) == NUM // 10
+    assert (fitted / "codes" / "codes.safetensors").read_bytes() == kept
+
+
 def test_there_must_be_codes_to_mix_again(run: Run, fitted: Path, tmp_path: Path) -> None:
-    said = failure(run("codes", fitted, "-o", tmp_path, "--remix"))
-    assert said.startswith(f"{tmp_path / 'codes.safetensors'}: unreadable")
+    said = failure(run("codes", fitted, "--codes", tmp_path, "--remix"))
+    assert said == f"{tmp_path / 'codes.safetensors'}: no such file: make it by geofix-train codes"
     assert failure(run("codes", fitted, "--shrink", "-1")).endswith("want 0 photos or more")
 
 
@@ -342,9 +360,12 @@ def test_a_spec_of_another_model_is_an_error_of_one_line(
 def test_evaluate_prints_a_table_of_all_methods_and_writes_a_report(run: Run, fitted: Path) -> None:
     outcome = run("evaluate", fitted)
     assert outcome.status == 0
-    *table, blank, folder = outcome.out.splitlines()
+    codes, (_, *table), (_, *parts), (folder,) = map(str.splitlines, outcome.out.split("\n\n"))
+    assert codes[0].startswith("cell codes: kappa ")
+    assert codes[0].endswith(" of level 16; 32 training photos")
     assert [line.split()[0] for line in table] == ["method", *METHODS]
-    assert (blank, folder) == ("", str(fitted / "report-test"))
+    assert "hybrid" in [line.split()[0] for line in parts]
+    assert folder == str(fitted / "report-test")
     assert set(read_predictions(fitted / "predictions-test.parquet").answers) == set(METHODS)
     files = {path.name for path in Path(folder).iterdir()}
     assert files == {"report.json", "report.md", *PICTURES}
@@ -368,13 +389,76 @@ def test_a_report_is_made_again_from_saved_predictions_alone(
 ) -> None:
     looks = ("--degrade", "gray", "--degrade", "jpeg")
     first = run("evaluate", fitted, *looks, "--pack", pack_path, "--json", "-o", tmp_path / "a")
-    kept = (fitted / "predictions-test.parquet").rename(tmp_path / "kept.parquet")
+    kept = tmp_path / "a" / "predictions-test-gray-jpeg.parquet"
     again = run("evaluate", "--predictions", kept, "-o", tmp_path / "b", "--json")
     left_out = "prototypes.png and scores.png, the maps of all cells, which need the run folder"
     assert again == (0, first.out, f"geofix-train: left out: {left_out}\n")
     assert list(json.loads(again.out)["slices"]["look"]) == ["original", "gray", "jpeg"]
     assert not (tmp_path / "b" / "scores.png").exists()
     assert (tmp_path / "b" / "recall.png").exists()
+
+
+def test_each_way_to_evaluate_keeps_predictions_of_its_own(
+    run: Run, fitted: Path, tmp_path: Path
+) -> None:
+    run("codes", fitted)
+    run("codes", fitted, "--remix", "--kappa", "0", "-o", tmp_path / "other")
+    run("evaluate", fitted)
+    plain = (fitted / "predictions-test.parquet").read_bytes()
+    gray = run("evaluate", fitted, "--degrade", "gray", "--degrade", "gray")
+    assert gray.out.splitlines()[-1] == str(fitted / "report-test-gray")
+    assert "gray: the same photos without colour (4 photos" in gray.out
+    assert (fitted / "predictions-test-gray.parquet").exists()
+    other = run("evaluate", fitted, "--codes", tmp_path / "other")
+    assert other.out.splitlines()[-1] == str(tmp_path / "other" / "report-test")
+    assert other.out.startswith("cell codes: kappa 0 (given by hand), shrink N0 0 (off); ")
+    run("evaluate", fitted, "--codes", tmp_path / "other", "-o", tmp_path / "report")
+    for folder in ("other", "report"):
+        kept = read_predictions(tmp_path / folder / "predictions-test.parquet")
+        assert kept.codes is not None
+        assert kept.codes.kappa == 0
+    assert (fitted / "predictions-test.parquet").read_bytes() == plain
+
+
+def test_evaluate_compares_with_what_was_evaluated_before(
+    run: Run, fitted: Path, tmp_path: Path
+) -> None:
+    said = failure(run("evaluate", fitted, "--against", tmp_path))
+    assert said.startswith(f"{tmp_path / 'predictions-test.parquet'}: no such file: evaluate that")
+    run("codes", fitted)
+    run("evaluate", fitted, "-o", tmp_path / "first")
+    run("codes", fitted, "--remix", "--kappa", "0", "-o", tmp_path / "other")
+    against = ("--against", tmp_path / "first")
+    outcome = run("evaluate", fitted, "--codes", tmp_path / "other", *against)
+    title, _, _, *rows = outcome.out.split("\n\n")[-2].splitlines()
+    assert title.startswith(f"found more than in {tmp_path / 'first'}, in points")
+    assert [row.split()[0] for row in rows] == list(METHODS)
+    kept = ("--predictions", tmp_path / "other" / "predictions-test.parquet")
+    again = run("evaluate", *kept, *against, "-o", tmp_path / "again", "--json")
+    written = tmp_path / "other" / "report-test" / "report.json"
+    assert json.loads(again.out) == json.loads(written.read_text())
+    by_method = {d["method"]: d for d in json.loads(again.out)["against"]["differences"]}
+    assert by_method["aerial"]["recall_difference_at_m"] == {"100": 0.0, "200": 0.0}
+
+
+def test_other_photos_are_not_compared(run: Run, fitted: Path, tmp_path: Path) -> None:
+    run("evaluate", fitted, "--split", "val", "-o", tmp_path)
+    said = failure(run("evaluate", fitted, "--against", tmp_path / "predictions-val.parquet"))
+    assert "other photos: 4 here, of which 4 are not there" in said
+
+
+def test_a_reader_that_has_had_enough_is_no_error(fitted: Path, tmp_path: Path) -> None:
+    main(["evaluate", str(fitted), "-o", str(tmp_path)])
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from geofix_train.cli import main; sys.exit(main())"
+    words = ["evaluate", "--predictions", tmp_path / "predictions-test.parquet", "-o", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert done.returncode == 141
+    assert b"ipe" not in done.stderr
 
 
 def test_evaluate_names_a_file_that_holds_no_predictions(run: Run, tmp_path: Path) -> None:
@@ -409,6 +493,7 @@ def test_evaluate_names_a_pack_that_is_not_there(run: Run, fitted: Path) -> None
         ["codes", "run", "--level", "sixteen"],
         ["codes", "run", "--shrink", "some"],
         ["codes", "run", "--remix", "--level", "17"],
+        ["codes", "run", "--codes", "other"],
         ["codes", "--encoder", "m.onnx", "--photos", "p.csv", "-o", "out", "--remix"],
         ["codes", "--encoder", "m.onnx", "--photos", "p.csv", "-o", "out", "--shrink", "3"],
         ["evaluate"],
@@ -418,6 +503,7 @@ def test_evaluate_names_a_pack_that_is_not_there(run: Run, fitted: Path) -> None
         ["evaluate", "--predictions", "file.parquet"],
         ["evaluate", "--predictions", "file.parquet", "-o", "out", "--pack", "town.geofix"],
         ["evaluate", "--predictions", "file.parquet", "-o", "out", "--degrade", "gray"],
+        ["evaluate", "--predictions", "file.parquet", "-o", "out", "--codes", "other"],
     ],
     ids=" ".join,
 )

@@ -13,13 +13,13 @@ from PIL import Image
 import geofix_index.cells as s2
 from geofix import RegionPack
 from geofix.geo import LatLon, distance_m
-from geofix_train.cell_codes import CellCodes, write_cell_codes
+from geofix_train.cell_codes import BY_HAND, CellCodes, CellCodesError, write_cell_codes
 from geofix_train.codes import EncodedRun, areas, encode_run, make_codes
 from geofix_train.config import FitConfig
 from geofix_train.degrade import LOOKS
 from geofix_train.evaluate import METHODS, Database, _best, evaluate_run, predict, predict_on_device
 from geofix_train.photo_table import PhotoTable
-from geofix_train.predictions import NUM_BEST, ORIGINAL, errors_m, read_predictions
+from geofix_train.predictions import NUM_BEST, ORIGINAL, CodesFacts, errors_m, read_predictions
 from geofix_train.prototypes import PrototypeGrid
 from geofix_train.report import report
 from tests.geofix_train.tiny_data import LAT, LON
@@ -222,6 +222,33 @@ def test_a_run_without_stored_codes_is_evaluated_too(
     for method, answers in wanted.answers.items():
         np.testing.assert_allclose(predictions.answers[method].latlon, answers.latlon)
     assert [path.name for path in run.glob("*.parquet")] == ["predictions-val.parquet"]
+
+
+def test_other_codes_of_a_run_are_evaluated_beside_its_own(town_run: Path, tmp_path: Path) -> None:
+    run, fine = tmp_path / "run", tmp_path / "fine"
+    shutil.copytree(town_run, run)
+    codes = make_codes(encode_run(run, level=17), kappa=0.5)
+    write_cell_codes(codes, fine / "codes.safetensors")
+    evaluate_run(run)
+    evaluate_run(run, codes=fine)
+    plain, finer = (read_predictions(folder / "predictions-test.parquet") for folder in (run, fine))
+    assert plain.codes is not None
+    assert plain.codes.cell_level == 16
+    assert finer.codes == CodesFacts(0.5, BY_HAND, 0.0, 17, len(codes.cells), 42)
+    assert len(found_cells(codes, finer.answers["hybrid"].latlon)) == len(plain)
+    evaluate_run(run, codes=fine, keep_in=tmp_path / "kept")
+    assert (tmp_path / "kept" / "predictions-test.parquet").exists()
+
+
+def test_codes_of_another_run_are_refused(
+    encoded: EncodedRun, town_run: Path, tmp_path: Path
+) -> None:
+    codes = make_codes(encoded, kappa=1.0)
+    write_cell_codes(replace(codes, prototypes=-codes.prototypes), tmp_path / "codes.safetensors")
+    with pytest.raises(CellCodesError, match="codes of another run, whose prototypes are not"):
+        evaluate_run(town_run, codes=tmp_path)
+    with pytest.raises(CellCodesError, match="no such file"):
+        evaluate_run(town_run, codes=tmp_path / "none")
 
 
 def test_degraded_photos_are_localized_beside_the_originals(town_run: Path, tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ import numpy.typing as npt
 import pytest
 
 from geofix_index import cells as s2
-from geofix_train.cell_codes import CellCodes, Queries, mix
+from geofix_train.cell_codes import (
+    BY_HAND,
+    NO_IMAGERY,
+    NO_VALIDATION,
+    VALIDATED,
+    CellCodes,
+    Queries,
+    mix,
+)
 from geofix_train.mixing import KAPPA_STEPS, SHRINK_STEPS, choose_mixing, fisher_kappa
 
 Floats = npt.NDArray[np.float32]
@@ -141,6 +149,22 @@ def test_without_queries_or_imagery_kappa_is_1(few_and_many: CellCodes, queries:
     assert (mixed.kappa, mixed.shrink_photos) == (1.0, 0.0)
     without = replace(few_and_many, aerial=np.zeros_like(few_and_many.aerial))
     assert choose_mixing(without, queries).kappa == 1.0
+
+
+def test_it_is_kept_how_kappa_was_chosen(few_and_many: CellCodes, queries: Queries) -> None:
+    none = Queries(queries.embeddings[:0], queries.latlon[:0])
+    without = replace(few_and_many, aerial=np.zeros_like(few_and_many.aerial))
+    for codes, photos, kappa, wanted in (
+        (few_and_many, queries, None, VALIDATED),
+        (few_and_many, queries, 1.5, BY_HAND),
+        (few_and_many, none, None, NO_VALIDATION),
+        (few_and_many, none, 1.0, BY_HAND),
+        (without, queries, None, NO_IMAGERY),
+    ):
+        for shrink_photos in (0.0, None):
+            mixed = choose_mixing(codes, photos, kappa=kappa, shrink_photos=shrink_photos)
+            assert mixed.kappa_choice == wanted
+    assert choose_mixing(few_and_many, queries).with_kappa(2.0).kappa_choice == BY_HAND
 
 
 @pytest.mark.parametrize("right", ["prototypes", "aerial"])

@@ -1,5 +1,6 @@
 """What is known of predictions, and the file that keeps them."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +17,23 @@ from geofix_train.predictions import (
     errors_m,
     errors_of_best_m,
     join_predictions,
+    predictions_path,
     read_predictions,
     write_predictions,
 )
-from tests.geofix_train.hand_made import ERRORS_M, answers_off, predictions_of, six_photos
+from tests.geofix_train.hand_made import (
+    ERRORS_M,
+    FACTS,
+    answers_off,
+    predictions_of,
+    six_photos,
+)
 
 
 def assert_same(a: Predictions, b: Predictions) -> None:
     for name in ("path", "latlon", "sequence", "look"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert a.codes == b.codes
     assert list(a.slices) == list(b.slices)
     for name, values in a.slices.items():
         np.testing.assert_array_equal(values, b.slices[name])
@@ -87,6 +96,22 @@ def test_written_predictions_read_back(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["predictions.parquet"]
 
 
+@pytest.mark.parametrize("kappa", [FACTS.kappa, math.inf])
+def test_what_is_told_of_the_codes_is_kept_with_the_photos(tmp_path: Path, kappa: float) -> None:
+    facts = replace(FACTS, kappa=kappa)
+    predictions = replace(six_photos(), codes=facts)
+    write_predictions(predictions, tmp_path / "predictions.parquet")
+    read = read_predictions(tmp_path / "predictions.parquet")
+    assert read.codes == facts
+    assert join_predictions([read.originals, read[np.array([0])]]).codes == facts
+
+
+def test_each_split_and_look_has_a_file_of_its_own(tmp_path: Path) -> None:
+    assert predictions_path(tmp_path, "val") == tmp_path / "predictions-val.parquet"
+    gray = predictions_path(tmp_path, "test", ["gray", "jpeg"])
+    assert gray == tmp_path / "predictions-test-gray-jpeg.parquet"
+
+
 def test_a_row_of_the_file_is_a_photo_and_a_method(tmp_path: Path) -> None:
     write_predictions(six_photos(), tmp_path / "predictions.parquet")
     data = parquet.read_table(tmp_path / "predictions.parquet")
@@ -106,7 +131,7 @@ def test_what_is_no_file_of_predictions_is_named(tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match="unreadable"):
         read_predictions(path)
     parquet.write_table(pa.table({"path": ["0.png"], "slice": ["seen"]}), path)
-    with pytest.raises(PredictionsError, match="format None, want 2: evaluate again"):
+    with pytest.raises(PredictionsError, match="format None, want 3: evaluate again"):
         read_predictions(path)
 
 

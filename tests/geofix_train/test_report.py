@@ -1,6 +1,7 @@
 """Figures of hand-made predictions, whose errors are known."""
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from geofix_train.predictions import Predictions, join_predictions
 from geofix_train.report import DISTANCES_M, report, summarize
-from tests.geofix_train.hand_made import PLACES, answers_off, predictions_of, six_photos
+from tests.geofix_train.hand_made import FACTS, PLACES, answers_off, predictions_of, six_photos
 
 NORTH = {"25": 0.1667, "50": 0.3333, "100": 0.5, "200": 0.6667, "500": 0.8333, "1000": 1.0}
 
@@ -26,6 +27,22 @@ def test_recall_is_the_share_of_photos_found_within_a_distance() -> None:
         "exact": dict.fromkeys(map(str, DISTANCES_M), 1.0),
     }
     assert figures["median_error_m"] == {"north": 105.0, "exact": 0.0}
+
+
+def test_a_report_begins_with_the_codes() -> None:
+    figures = figures_of(replace(six_photos(), codes=FACTS))
+    assert list(figures)[:2] == ["format", "codes"]
+    assert figures["codes"] == {
+        "kappa": 4.7312,
+        "kappa_choice": "chosen on validation photos",
+        "shrink_photos": 0.0,
+        "cell_level": 17,
+        "num_cells": 1234,
+        "num_training_photos": 4900,
+    }
+    endless = figures_of(replace(six_photos(), codes=replace(FACTS, kappa=math.inf)))
+    assert endless["codes"]["kappa"] is None  # JSON has no infinity
+    assert figures_of(six_photos())["codes"] is None
 
 
 def test_a_distance_that_is_just_reached_counts() -> None:

@@ -5,29 +5,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from geofix_train import photo_slices
+from geofix_train.against import Against
+from geofix_train.degrade import LOOKS
+from geofix_train.predictions import ORIGINAL, PredictionsError
 from geofix_train.report import DISTANCES_M, report
-from geofix_train.report_text import markdown, table_text, write_report
-from tests.geofix_train.hand_made import PLACES, answers_off, predictions_of, six_photos
+from geofix_train.report_text import markdown, write_report
+from geofix_train.report_words import VALUES
+from geofix_train.town import drives
+from tests.geofix_train.hand_made import FACTS, PLACES, answers_off, predictions_of, six_photos
 from tests.geofix_train.tables import rows_of
-
-
-def test_the_table_shows_the_figures_in_columns() -> None:
-    head, north, exact = table_text(six_photos()).splitlines()
-    assert head.split("  ")[0] == "method"
-    assert all(f"{distance} m" in head for distance in DISTANCES_M)
-    shares = ("16.7%", "33.3%", "50.0%", "66.7%", "83.3%", "100.0%")
-    assert north.split() == ["north", *shares, "105", "m", "100.0%", "0.0%"]
-    assert exact.split()[1:7] == ["100.0%"] * 6
-    assert len(head) == len(north) == len(exact)
-
-
-def test_the_table_has_a_dash_for_a_slice_without_photos() -> None:
-    seen = replace(six_photos(), slices={"place": np.array(["seen"] * 6)})
-    assert table_text(seen).splitlines()[1].split()[-2:] == ["50.0%", "-"]
 
 
 def test_markdown_shows_figures_with_their_intervals() -> None:
@@ -54,11 +46,96 @@ def test_markdown_has_a_table_for_each_slice_that_parts_the_photos() -> None:
     text = markdown(report(replace(six_photos(), slices=slices)), pictures={})
     head, seen, unseen = rows_of(text, "By place")
     assert head == ["place", "photos", "sequences", "`north`", "`exact`"]
-    assert seen[:3] == ["seen", "3", "3"]
+    assert seen[:3] == ["seen", "3", "3 (few)"]
     assert seen[3].startswith("100.0 ")
     assert unseen[3].startswith("0.0 ")
     assert "By heading" not in text
     assert "All photos have: heading known.\n" in text
+    assert "\nseen: a training photo stands within 25 m; unseen: no training photo" in text
+
+
+def test_what_photos_all_have_is_explained_too() -> None:
+    slices = {"place": np.array(["unseen"] * 6)}
+    text = markdown(report(replace(six_photos(), slices=slices)), pictures={})
+    assert "All photos have: place unseen: no training photo stands within 25 m.\n" in text
+
+
+def test_few_sequences_are_marked_and_many_are_not() -> None:
+    weather = ["rain"] * 4 + ["sun"] * 5
+    predictions = predictions_of({"north": answers_off([60.0] * 9)}, slices={"weather": weather})
+    text = markdown(report(predictions), pictures={})
+    _, rain, sun = rows_of(text, "By weather")
+    assert (rain[2], sun[2]) == ("4 (few)", "5")
+    assert "\nfew: fewer than 5 sequences, whose intervals say little.\n" in text
+    assert "9 photos of 9 sequences. In brackets" in text
+    few = markdown(
+        report(replace(predictions, sequence=np.array(["a", "b", "c"] * 3))), pictures={}
+    )
+    assert "9 photos of 3 sequences: so few that the intervals say little. In brackets" in few
+
+
+@pytest.mark.parametrize(
+    ("change", "top", "meaning"),
+    [
+        (
+            {},
+            "kappa 4.73 (chosen on validation photos), shrink N0 0 (off); 1,234 cells of level 17; "
+            "4,900 training photos",
+            "aerial + kappa x prototype, kappa 4.73 (chosen on validation photos)\n",
+        ),
+        (
+            {"kappa": 0.25, "kappa_choice": "given by hand", "shrink_photos": 8.0},
+            "kappa 0.25 (given by hand), shrink N0 8; 1,234 cells",
+            "kappa 0.25 (given by hand), times n / (n + 8) where n photos made the prototype\n",
+        ),
+        (
+            {"kappa": 1.0, "kappa_choice": "no validation photos"},
+            "kappa 1 (no validation photos), shrink",
+            "kappa 1 (no validation photos)\n",
+        ),
+        (
+            {"kappa": float("inf"), "kappa_choice": "given by hand"},
+            "kappa infinite (given by hand), shrink",
+            "prototypes alone, since kappa is infinite\n",
+        ),
+    ],
+)
+def test_a_report_says_at_its_top_which_codes_it_is_of(
+    change: dict[str, Any], top: str, meaning: str
+) -> None:
+    answers = {"hybrid": answers_off([10.0, 20.0])}
+    predictions = replace(predictions_of(answers), codes=replace(FACTS, **change))
+    text = markdown(report(predictions), pictures={})
+    assert text.splitlines()[2].startswith(f"Cell codes: {top}")
+    assert "* `hybrid`: " in text
+    assert meaning in text
+
+
+def test_codes_that_nothing_is_known_of_are_not_said_to_be_validated() -> None:
+    text = markdown(report(predictions_of({"hybrid": answers_off([10.0])})), pictures={})
+    assert "Cell codes: not told.\n" in text
+    assert "`hybrid`: aerial + kappa x prototype\n" in text
+
+
+def test_a_report_compares_with_other_predictions(tmp_path: Path) -> None:
+    better = predictions_of({"north": answers_off([10.0] * 6)}, slices={"place": PLACES})
+    other = Against("runs/other", replace(six_photos(), codes=FACTS))
+    figures = write_report(better, tmp_path, against=other)
+    assert json.loads((tmp_path / "report.json").read_text()) == figures
+    text = (tmp_path / "report.md").read_text()
+    assert "Cell codes there: kappa 4.73" in text
+    head, north = rows_of(text, "Against runs/other")
+    assert head == ["method", "100 m", "200 m"]
+    assert north[0] == "`north`"
+    assert north[1].startswith("+50.0 [")
+    assert "Within 100 m, clear of zero: `north` (more photos); not told from zero: none." in text
+
+
+def test_nothing_is_written_where_the_photos_differ(tmp_path: Path) -> None:
+    other = Against("runs/other", six_photos()[np.arange(5)])
+    with pytest.raises(PredictionsError, match="other photos"):
+        write_report(six_photos(), tmp_path / "report", against=other)
+    assert not (tmp_path / "report").exists()
 
 
 def test_slices_are_measured_by_what_hybrid_finds_of_seen_photos() -> None:
@@ -89,12 +166,22 @@ def test_what_a_slice_does_not_tell_is_said_below_it() -> None:
     slices = {"heading": ["known"] * 3 + ["unknown"] * 3, "area": list(PLACES)}
     text = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
     assert "No method is told the heading of the photo" in text
-    assert "held-out: there are none" in text
+    assert "\nseen: a training photo stands within 25 m; unseen: none does, but there" in text
+    assert "held-out" not in text
     assert "No method here is told the field of view" not in text
     slices["area"] = ["driven street"] * 3 + ["district without photos"] * 3
     own = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
-    assert "By area" in own
+    assert "\ndriven street: training photos were taken along this street" in own
+    assert "district without photos: none was taken in this district" in own
     assert "held-out" not in own
+    slices["area"] = ["old town"] * 3 + ["harbour"] * 3
+    other = markdown(report(replace(six_photos(), slices=slices_of(slices))), pictures={})
+    assert "\nAreas are those of the table's column slice_area.\n" in other
+
+
+def test_every_name_that_we_give_ourselves_is_explained() -> None:
+    assert set(VALUES["area"]) == {*photo_slices.AREAS, *drives.AREAS}
+    assert set(VALUES["look"]) == {ORIGINAL, *LOOKS}
 
 
 def slices_of(slices: dict[str, list[str]]) -> dict[str, np.ndarray]:

@@ -19,8 +19,14 @@ from geofix_index import cells as s2
 from geofix_train.prototypes import PrototypeGrid
 from geofix_train.whole_file import whole_file
 
-CODES_FORMAT = 2  # 1 had no prototype_photos
+CODES_FORMAT = 3  # 1 had no prototype_photos, 2 no kappa_choice
 QUERIES_FORMAT = 1
+
+# How kappa was chosen, as files and reports say it.
+BY_HAND = "given by hand"
+VALIDATED = "chosen on validation photos"
+NO_VALIDATION = "no validation photos"  # then it is 1
+NO_IMAGERY = "no imagery"  # then it is 1: there is nothing to weigh prototypes against
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,6 +47,7 @@ class CellCodes:
     kappa: float
     shrink_photos: float = 0.0  # a prototype that so many photos stand behind counts half; 0: all
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    kappa_choice: str = BY_HAND  # or VALIDATED, NO_VALIDATION, NO_IMAGERY
 
     @property
     def cell_codes(self) -> Floats:
@@ -53,8 +60,15 @@ class CellCodes:
         """How the parts are mixed, as packs keep it."""
         return {"kappa": self.kappa, "shrink_photos": self.shrink_photos}
 
-    def with_kappa(self, kappa: float, *, shrink_photos: float | None = None) -> "CellCodes":
-        """Return the same parts, mixed otherwise; `shrink_photos` stays where it is not given.
+    def with_kappa(
+        self, kappa: float, *, shrink_photos: float | None = None, choice: str = BY_HAND
+    ) -> "CellCodes":
+        """Return the same parts, mixed otherwise.
+
+        Args:
+            kappa: the weight of prototypes.
+            shrink_photos: stays where it is not given.
+            choice: how kappa was chosen.
 
         Raises:
             ValueError: a number below 0, or none.
@@ -64,7 +78,7 @@ class CellCodes:
             raise ValueError(f"kappa is {kappa}, want 0 or more")
         if not 0 <= shrink_photos < np.inf:
             raise ValueError(f"the shrinkage is {shrink_photos}, want 0 photos or more")
-        return replace(self, kappa=kappa, shrink_photos=shrink_photos)
+        return replace(self, kappa=kappa, shrink_photos=shrink_photos, kappa_choice=choice)
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,7 @@ def write_cell_codes(codes: CellCodes, path: Path) -> None:
     metadata = {
         "format": str(CODES_FORMAT),
         "kappa": json.dumps(codes.kappa),
+        "kappa_choice": json.dumps(codes.kappa_choice),
         "shrink_photos": json.dumps(codes.shrink_photos),
         "provenance": json.dumps(dict(codes.provenance), sort_keys=True),
     }
@@ -141,8 +156,9 @@ def read_cell_codes(path: Path) -> CellCodes:
     """Read `codes.safetensors`; raise CellCodesError where it is not one, or of another format."""
     parts = ("cells", "prototypes", "aerial", "num_photos", "prototype_photos")
     tensors, metadata = _load(path, parts, wanted_format=CODES_FORMAT)
-    kappa, shrink_photos, provenance = (
-        _metadata(metadata, name, path) for name in ("kappa", "shrink_photos", "provenance")
+    kappa, kappa_choice, shrink_photos, provenance = (
+        _metadata(metadata, name, path)
+        for name in ("kappa", "kappa_choice", "shrink_photos", "provenance")
     )
     return CellCodes(
         cells=tensors["cells"],
@@ -153,6 +169,7 @@ def read_cell_codes(path: Path) -> CellCodes:
         kappa=kappa,
         shrink_photos=shrink_photos,
         provenance=provenance,
+        kappa_choice=kappa_choice,
     )
 
 
@@ -201,6 +218,8 @@ def _load(
     path: Path, wanted: tuple[str, ...], *, wanted_format: int
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Return tensors and metadata; the first of `wanted` tells this kind of file from others."""
+    if not path.is_file():
+        raise CellCodesError(f"{path}: no such file: make it by geofix-train codes")
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

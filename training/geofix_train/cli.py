@@ -2,18 +2,15 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import geofix
 from geofix_train.cli_codes import add_codes_arguments, run_codes
+from geofix_train.cli_evaluate import add_evaluate_arguments, run_evaluate
 from geofix_train.cli_parts import add_on_error, say_left_out
-
-if TYPE_CHECKING:
-    from geofix_train.evaluate import CellLayers
-    from geofix_train.predictions import Predictions
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -23,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run_command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("geofix-train: stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -50,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     text = "Make cell codes, from a finished run or, without training, from any ONNX encoder."
     add_codes_arguments(_add(commands, "codes", text, run_codes))
-    _add_evaluate(commands)
+    text = "Recall of a run and its baselines: tables, figures and plots."
+    add_evaluate_arguments(_add(commands, "evaluate", text, run_evaluate))
     return parser
 
 
@@ -133,29 +135,6 @@ def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add_on_error(fit)
 
 
-def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "Recall of a run and its baselines: tables, figures and plots."
-    evaluate = _add(commands, "evaluate", text, _evaluate)
-    evaluate.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a finished run folder")
-    evaluate.add_argument("--pack", type=Path, help="also localize through this finished pack")
-    evaluate.add_argument("--split", default="test", help="which photos (test)")
-    evaluate.add_argument(
-        "--degrade", action="append", default=[], metavar="LOOK",
-        choices=("gray", "lowres", "jpeg", "blur"),
-        help="localize photos once more, made to look old: gray, lowres, jpeg or blur; may be "
-        "repeated",
-    )  # fmt: skip
-    evaluate.add_argument(
-        "--predictions", type=Path, metavar="FILE", help="saved predictions, instead of a run"
-    )
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    evaluate.add_argument(
-        "-o", "--output", type=Path, metavar="DIR",
-        help="receives report.json, report.md and plots (RUN/report-SPLIT)",
-    )  # fmt: skip
-    add_on_error(evaluate)
-
-
 def _town(arguments: argparse.Namespace) -> None:
     from geofix_train.town import make_town
 
@@ -224,49 +203,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     fit(read_config(arguments.config), run, on_error=arguments.on_error)
     say_left_out((run / LEFT_OUT).read_text().splitlines())
     print(run)
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from geofix_train.predictions import read_predictions
-    from geofix_train.report_text import table_text, write_report
-
-    _check_evaluate(arguments)
-    if arguments.predictions is not None:
-        out, layers = arguments.output, None
-        predictions = read_predictions(arguments.predictions)
-        print(
-            "geofix-train: left out: prototypes.png and scores.png, the maps of all cells, which "
-            "need the run folder",
-            file=sys.stderr,
-        )
-    else:
-        out = arguments.output or arguments.run / f"report-{arguments.split}"
-        predictions, layers = _predict(arguments)
-    figures = write_report(predictions, out, layers=layers)
-    print(json.dumps(figures) if arguments.json else f"{table_text(predictions)}\n\n{out}")
-
-
-def _predict(arguments: argparse.Namespace) -> "tuple[Predictions, CellLayers]":
-    from geofix_train.evaluate import evaluate_run
-
-    evaluation = evaluate_run(
-        arguments.run,
-        pack=arguments.pack,
-        split=arguments.split,
-        looks=arguments.degrade,
-        on_error=arguments.on_error,
-    )
-    say_left_out(evaluation.problems)
-    return evaluation.predictions, evaluation.layers
-
-
-def _check_evaluate(arguments: argparse.Namespace) -> None:
-    if (arguments.run is None) == (arguments.predictions is None):
-        raise argparse.ArgumentError(None, "give either a run folder or --predictions FILE")
-    if arguments.predictions is not None and arguments.output is None:
-        raise argparse.ArgumentError(None, "--predictions needs --output DIR")
-    if arguments.predictions is not None and (arguments.pack or arguments.degrade):
-        raise argparse.ArgumentError(None, "--pack and --degrade need a run folder")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from geofix.input_spec import InputSpec
 from geofix_train.cli_parts import add_on_error, say_left_out
 
 if TYPE_CHECKING:
-    from geofix_train.cell_codes import CellCodes
+    from geofix_train.cell_codes import CellCodes, Queries
 
 
 def add_codes_arguments(codes: argparse.ArgumentParser) -> None:
@@ -38,12 +38,15 @@ def add_codes_arguments(codes: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     codes.add_argument(
         "--remix", action="store_true",
-        help="mix the codes that lie in DIR already by another kappa or N0, without encoding again",
+        help="mix codes that were made before by another kappa or N0, without encoding again",
     )  # fmt: skip
     codes.add_argument(
+        "--codes", type=Path, metavar="DIR", help="with --remix: where these lie (RUN/codes)"
+    )
+    codes.add_argument(
         "-o", "--output", type=Path, metavar="DIR",
-        help="receives codes.safetensors and queries.safetensors (RUN/codes); with --encoder also "
-        "encoder/",
+        help="receives codes.safetensors and queries.safetensors (RUN/codes, with --codes that "
+        "folder); with --encoder also encoder/",
     )  # fmt: skip
     add_on_error(codes)
 
@@ -58,6 +61,8 @@ def run_codes(arguments: argparse.Namespace) -> None:
         raise argparse.ArgumentError(
             None, "give either a run folder or --encoder MODEL.onnx with --photos TABLE"
         )
+    if arguments.codes is not None and not arguments.remix:
+        raise argparse.ArgumentError(None, "--codes says which codes to --remix")
     if arguments.encoder is not None:
         _codes_without_training(arguments)
     elif arguments.remix:
@@ -67,7 +72,6 @@ def run_codes(arguments: argparse.Namespace) -> None:
 
 
 def _codes_of_run(arguments: argparse.Namespace) -> None:
-    from geofix_train.cell_codes import write_cell_codes, write_queries
     from geofix_train.codes import encode_run, make_codes
 
     out = arguments.output or arguments.run / "codes"
@@ -75,31 +79,39 @@ def _codes_of_run(arguments: argparse.Namespace) -> None:
     say_left_out(encoded.problems)
     codes = make_codes(encoded, kappa=arguments.kappa, shrink_photos=arguments.shrink)
     queries = encoded.queries("val")
-    write_cell_codes(codes, out / "codes.safetensors")
-    if len(queries.latlon):
-        write_queries(queries, out / "queries.safetensors")
-    else:
-        (out / "queries.safetensors").unlink(missing_ok=True)  # of codes made before
+    _write(codes, queries, out)
+    if len(queries.latlon) == 0:
         _say_nothing_chosen(arguments)
     print(f"{_codes_text(codes, out)}\n{_area(codes.cells)}")
 
 
 def _remix(arguments: argparse.Namespace) -> None:
-    from geofix_train.cell_codes import Queries, read_cell_codes, read_queries, write_cell_codes
+    from geofix_train.cell_codes import Queries, read_cell_codes, read_queries
     from geofix_train.mixing import choose_mixing
 
     if arguments.level is not None:
         raise argparse.ArgumentError(None, "--remix keeps the cells: make other codes for --level")
-    out = arguments.output or arguments.run / "codes"
-    codes = read_cell_codes(out / "codes.safetensors")
+    source = arguments.codes or arguments.run / "codes"
+    codes = read_cell_codes(source / "codes.safetensors")
     queries = Queries(codes.prototypes[:0], np.zeros((0, 2)))
-    if (out / "queries.safetensors").exists():
-        queries = read_queries(out / "queries.safetensors")
+    if (source / "queries.safetensors").exists():
+        queries = read_queries(source / "queries.safetensors")
     else:
         _say_nothing_chosen(arguments)
     codes = choose_mixing(codes, queries, kappa=arguments.kappa, shrink_photos=arguments.shrink)
-    write_cell_codes(codes, out / "codes.safetensors")
+    out = arguments.output or source
+    _write(codes, queries, out)
     print(_codes_text(codes, out))
+
+
+def _write(codes: "CellCodes", queries: "Queries", out: Path) -> None:
+    from geofix_train.cell_codes import write_cell_codes, write_queries
+
+    write_cell_codes(codes, out / "codes.safetensors")
+    if len(queries.latlon):
+        write_queries(queries, out / "queries.safetensors")
+    else:
+        (out / "queries.safetensors").unlink(missing_ok=True)  # of codes made before
 
 
 def _codes_text(codes: "CellCodes", out: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import geofix_index.cells as s2
-from geofix_train.cell_codes import CellCodes, mix, read_cell_codes, upsample
+from geofix_train.cell_codes import CellCodes, CellCodesError, mix, read_cell_codes, upsample
 from geofix_train.codes import EncodedRun, areas, encode_run, make_codes, slices
 from geofix_train.degrade import LOOKS, degrade
 from geofix_train.fit import load_model
@@ -23,9 +23,11 @@ from geofix_train.predictions import (
     NUM_BEST,
     ORIGINAL,
     Answers,
+    CodesFacts,
     Predictions,
     errors_m,
     join_predictions,
+    predictions_path,
     write_predictions,
 )
 from geofix_train.privacy import load_find_boxes, private_photo
@@ -116,41 +118,42 @@ def evaluate_run(
     pack: Path | None = None,
     split: str = "test",
     looks: Iterable[str] = (),
+    codes: Path | None = None,
+    keep_in: Path | None = None,
     on_error: str = "stop",
 ) -> Evaluation:
-    """Predict a split by a finished run and all baselines; keep the predictions in the run folder.
+    """Predict a split by a finished run and all baselines; keep the predictions.
 
     Args:
         run: a finished run folder. Codes that were made before (RUN/codes) are used as they are.
         pack: a pack of this run; its photos are localized by the SDK as method "on_device".
         split: of the photos.
         looks: of `degrade`; the photos are localized once more with each.
+        codes: a folder with other codes of this run, in place of RUN/codes.
+        keep_in: the folder that receives the predictions (`codes`, or RUN); see `predictions_path`.
         on_error: "stop" or "skip" bad rows and unreadable photos.
 
     Raises:
         TableError: the photos cannot be used, or none has this split.
+        CellCodesError: there are no codes, or they are of another run.
         ValueError: a look is unknown.
     """
     looks = tuple(dict.fromkeys(looks))
     for look in looks:
         if look not in LOOKS:
             raise ValueError(f"look is {look!r}, want one of {', '.join(LOOKS)}")
-    stored = run / "codes" / "codes.safetensors"
-    codes = read_cell_codes(stored) if stored.exists() else None
-    level = int(s2.level_of(codes.cells[:1])[0]) if codes else None
-    encoded = encode_run(run, level=level, on_error=on_error, split=split)
-    codes = codes or make_codes(encoded)
-    predictions = predict(encoded, codes, split=split)
+    encoded, made = _encoded_with_codes(run, codes, split=split, on_error=on_error)
+    predictions = predict(encoded, made, split=split)
     if pack is not None:
         answers = predict_on_device(
             pack, encoded.table.of_split(split), blur=encoded.config.data.blur
         )
         predictions = predictions.with_answers(ON_DEVICE, answers)
-    layers = _layers(encoded, codes, predictions, split)
+    layers = _layers(encoded, made, predictions, split)
     if looks:
-        degraded = predict_degraded(run, encoded, codes, looks, pack=pack, split=split)
+        degraded = predict_degraded(run, encoded, made, looks, pack=pack, split=split)
         predictions = join_predictions([predictions, *degraded])
-    write_predictions(predictions, run / f"predictions-{split}.parquet")
+    write_predictions(predictions, predictions_path(keep_in or codes or run, split, looks))
     return Evaluation(predictions, layers, encoded.problems)
 
 
@@ -195,6 +198,7 @@ def predict(
             "area": areas(encoded.table, level=encoded.grid.level)[rows],
             **photo_slices(table),
         },
+        codes=_facts(encoded, codes),
     )
 
 
@@ -256,6 +260,37 @@ def predict_degraded(
             answers = predict_on_device(pack, table, photos=degraded)
             predictions = predictions.with_answers(ON_DEVICE, answers)
         yield predictions
+
+
+def _encoded_with_codes(
+    run: Path, folder: Path | None, *, split: str, on_error: str
+) -> tuple[EncodedRun, CellCodes]:
+    """Return a run applied to its data, and the codes of a folder, of RUN/codes, or made anew."""
+    stored = (folder or run / "codes") / "codes.safetensors"
+    if folder is None and not stored.exists():
+        encoded = encode_run(run, on_error=on_error, split=split)
+        return encoded, make_codes(encoded)
+    codes = read_cell_codes(stored)
+    level = int(s2.level_of(codes.cells[:1])[0])
+    encoded = encode_run(run, level=level, on_error=on_error, split=split)
+    own = upsample(encoded.grid, encoded.prototypes, codes.cells)
+    if own.shape != codes.prototypes.shape or not np.allclose(own, codes.prototypes, atol=1e-3):
+        raise CellCodesError(
+            f"{stored}: codes of another run, whose prototypes are not those of {run}: make them "
+            f"again by geofix-train codes {run}"
+        )
+    return encoded, codes
+
+
+def _facts(encoded: EncodedRun, codes: CellCodes) -> CodesFacts:
+    return CodesFacts(
+        kappa=codes.kappa,
+        kappa_choice=codes.kappa_choice,
+        shrink_photos=codes.shrink_photos,
+        cell_level=int(s2.level_of(codes.cells[:1])[0]),
+        num_cells=len(codes.cells),
+        num_training_photos=int(encoded.table.is_train.sum()),
+    )
 
 
 def _databases(encoded: EncodedRun, codes: CellCodes) -> dict[str, Database]:

@@ -12,7 +12,15 @@ import numpy.typing as npt
 
 from geofix_index import cells as s2
 from geofix_index.sphere import great_circle_m
-from geofix_train.cell_codes import CellCodes, Floats, Queries
+from geofix_train.cell_codes import (
+    BY_HAND,
+    NO_IMAGERY,
+    NO_VALIDATION,
+    VALIDATED,
+    CellCodes,
+    Floats,
+    Queries,
+)
 
 KAPPA_STEPS = 2.0 ** np.arange(-4, 4.5, 0.5)  # tried around the Fisher estimate
 SHRINK_STEPS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # photos, tried from none on
@@ -41,22 +49,22 @@ def choose_mixing(
     Raises:
         ValueError: a number below 0, or none.
     """
-    can_choose = len(queries.latlon) > 0
-    if kappa is not None or not (can_choose and codes.aerial.any()):
-        kappas = np.array([1.0 if kappa is None else kappa])
-    else:
+    choice = _kappa_choice(codes, queries, kappa)
+    if choice == VALIDATED:
         kappas = KAPPA_STEPS * fisher_kappa(codes.prototypes, codes.aerial, codes.cells, queries)
-    if shrink_photos is not None or not can_choose:
+    else:
+        kappas = np.array([1.0 if kappa is None else kappa])
+    if shrink_photos is not None or len(queries.latlon) == 0:
         shrinks: Sequence[float] = (shrink_photos or 0.0,)
     else:
         shrinks = SHRINK_STEPS
     if len(kappas) == len(shrinks) == 1:
-        return codes.with_kappa(float(kappas[0]), shrink_photos=shrinks[0])
+        return codes.with_kappa(float(kappas[0]), shrink_photos=shrinks[0], choice=choice)
     points = np.stack([_points(codes, queries, kappas, shrink) for shrink in shrinks])
     at = int(_as_good_as_best(points).any(axis=1).argmax())  # the first, which shrinks the least
     good = kappas[_as_good_as_best(points[at])]
     chosen = good[0] if len(good) == 1 else np.exp(np.log(good).mean())
-    return codes.with_kappa(float(chosen), shrink_photos=shrinks[at])
+    return codes.with_kappa(float(chosen), shrink_photos=shrinks[at], choice=choice)
 
 
 def fisher_kappa(
@@ -79,6 +87,15 @@ def fisher_kappa(
         margin = float((true - scores.mean(axis=1)).mean())
         weights.append(max(margin, 1e-3) / max(float(scores.var(axis=1).mean()), 1e-9))
     return weights[0] / weights[1]
+
+
+def _kappa_choice(codes: CellCodes, queries: Queries, kappa: float | None) -> str:
+    """Return how kappa comes about: see cell_codes."""
+    if kappa is not None:
+        return BY_HAND
+    if len(queries.latlon) == 0:
+        return NO_VALIDATION
+    return VALIDATED if codes.aerial.any() else NO_IMAGERY
 
 
 def _points(

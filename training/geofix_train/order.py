@@ -24,6 +24,8 @@ CLAIMS = (  # the first is to find more photos than the second
 )
 BESIDE = "image_nn"  # the method whose database others are measured by
 
+Hits = npt.NDArray[np.bool_]
+
 
 def differences(predictions: Predictions, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Return how much larger the recall of a method is than that of another, for each claim.
@@ -33,31 +35,43 @@ def differences(predictions: Predictions, bootstrap: Bootstrap) -> list[dict[str
         bootstrap: draws of their sequences.
 
     Returns:
-        For each claim the two methods, shares by distance from -1 to 1, and their intervals (None
-        where there is one sequence).
+        For each claim the two methods, and what `difference` says of them.
     """
-    found = []
-    for method, other in CLAIMS:
-        if not {method, other} <= predictions.answers.keys():
-            continue
-        hits = [_hits(predictions, name) for name in (method, other)]
-        shares = hits[0].mean(axis=0) - hits[1].mean(axis=0)
-        ends = bootstrap.of_differences(*hits)
-        found.append(
-            {
-                "method": method,
-                "other": other,
-                "recall_difference_at_m": {
-                    str(d): round(float(share), 4)
-                    for d, share in zip(ORDERED_AT_M, shares, strict=True)
-                },
-                "recall_difference_at_m_interval95": {
-                    str(d): None if np.isnan(low) else [round(low, 4), round(high, 4)]
-                    for d, (low, high) in zip(ORDERED_AT_M, ends.tolist(), strict=True)
-                },
-            }
-        )
-    return found
+    return [
+        {
+            "method": method,
+            "other": other,
+            **difference(hits(predictions, method), hits(predictions, other), bootstrap),
+        }
+        for method, other in CLAIMS
+        if {method, other} <= predictions.answers.keys()
+    ]
+
+
+def difference(one: Hits, other: Hits, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return how much larger one recall is than another, by distance, from -1 to 1.
+
+    Args:
+        one: (Q, distances), which photos are found; see `hits`.
+        other: of the same photos, in the same order.
+        bootstrap: draws of their sequences. Of one sequence there is no interval: None.
+    """
+    shares = one.mean(axis=0) - other.mean(axis=0)
+    ends = bootstrap.of_differences(one, other)
+    return {
+        "recall_difference_at_m": {
+            str(d): round(float(share), 4) for d, share in zip(ORDERED_AT_M, shares, strict=True)
+        },
+        "recall_difference_at_m_interval95": {
+            str(d): None if np.isnan(low) else [round(low, 4), round(high, 4)]
+            for d, (low, high) in zip(ORDERED_AT_M, ends.tolist(), strict=True)
+        },
+    }
+
+
+def hits(predictions: Predictions, method: str) -> Hits:
+    """Return which photos a method finds within each of ORDERED_AT_M, (Q, distances)."""
+    return np.asarray(errors_m(predictions, method)[:, None] <= np.array(ORDERED_AT_M))
 
 
 def is_clear(interval: list[float] | None) -> bool:
@@ -74,7 +88,3 @@ def database_shares(predictions: Predictions) -> dict[str, float]:
         method: float(f"{answers.database_bytes / whole:.4g}")
         for method, answers in predictions.answers.items()
     }
-
-
-def _hits(predictions: Predictions, method: str) -> npt.NDArray[np.bool_]:
-    return np.asarray(errors_m(predictions, method)[:, None] <= np.array(ORDERED_AT_M))

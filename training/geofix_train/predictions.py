@@ -2,12 +2,13 @@
 
 Positions are WGS84 degrees, latitude first. A row of the file is a photo and a method: the photo's
 path, truth (lat, lon), sequence, look and slices (columns `slice_NAME`); the method's answer and
-the best cells with their scores. All figures follow from this file alone.
+the best cells with their scores; the metadata tells of the cell codes. All figures follow from
+this file alone.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import geofix_index.cells as s2
 from geofix_index.sphere import great_circle_m
 from geofix_train.whole_file import whole_file
 
-FORMAT = 2
+FORMAT = 3  # 2 had no codes
 NUM_BEST = 10
 ORIGINAL = "original"  # the look of a photo that nothing was done to
 _ANY_CELL = np.uint64(1)  # stands in where there is none; 0 is no cell
@@ -30,6 +31,18 @@ Texts = npt.NDArray[np.str_]
 
 class PredictionsError(ValueError):
     """A file of predictions that cannot be used."""
+
+
+@dataclass(frozen=True)
+class CodesFacts:
+    """What is told of the cell codes that photos were compared with."""
+
+    kappa: float  # weight of prototypes; infinite: prototypes alone
+    kappa_choice: str  # how it was chosen, in the words of cell_codes
+    shrink_photos: float  # N0: a prototype that so many photos made counts half; 0 is off
+    cell_level: int
+    num_cells: int
+    num_training_photos: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ class Predictions:
     sequence: Texts  # (Q,), empty where the photo belongs to none
     look: Texts  # (Q,), ORIGINAL or how the photo was degraded
     slices: Mapping[str, Texts] = field(default_factory=dict)  # for instance season -> (Q,)
+    codes: CodesFacts | None = None  # where they are known
 
     def __len__(self) -> int:
         return len(self.path)
@@ -69,6 +83,7 @@ class Predictions:
             self.sequence[rows],
             self.look[rows],
             {name: values[rows] for name, values in self.slices.items()},
+            self.codes,
         )
 
     @property
@@ -82,7 +97,7 @@ class Predictions:
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """Return the photos of all parts, which have the same methods and slices."""
+    """Return the photos of all parts, which have the same methods, slices and codes."""
     first = parts[0]
     answers = {}
     for method in first.answers:
@@ -100,7 +115,13 @@ def join_predictions(parts: Sequence[Predictions]) -> Predictions:
         np.concatenate([part.sequence for part in parts]),
         np.concatenate([part.look for part in parts]),
         {name: np.concatenate([part.slices[name] for part in parts]) for name in first.slices},
+        first.codes,
     )
+
+
+def predictions_path(folder: Path, split: str, looks: Iterable[str] = ()) -> Path:
+    """Return where a folder keeps the predictions of a split, with photos of these looks, too."""
+    return folder / f"predictions-{'-'.join([split, *looks])}.parquet"
 
 
 def errors_m(predictions: Predictions, method: str) -> npt.NDArray[np.float64]:
@@ -147,7 +168,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     bytes_by_method = {
         method: answers.database_bytes for method, answers in predictions.answers.items()
     }
-    about = {"format": FORMAT, "database_bytes": bytes_by_method}
+    codes = None if predictions.codes is None else asdict(predictions.codes)
+    about = {"format": FORMAT, "database_bytes": bytes_by_method, "codes": codes}
     data = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(about)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
@@ -160,7 +182,7 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         PredictionsError: no predictions, or of another format.
     """
-    data, bytes_by_method = _read_table(path)
+    data, about = _read_table(path)
     columns = {
         name: np.asarray(data[name].to_pylist())
         for name in data.column_names
@@ -169,7 +191,7 @@ def read_predictions(path: Path) -> Predictions:
     for name in ("cells", "scores"):
         columns[name] = data[name].combine_chunks().flatten().to_numpy().reshape(-1, NUM_BEST)
     answers = {}
-    for method, num_bytes in bytes_by_method.items():
+    for method, num_bytes in about["database_bytes"].items():
         of_method = columns["method"] == method
         latlon = np.column_stack([columns["answer_lat"], columns["answer_lon"]])[of_method]
         cells, scores = columns["cells"][of_method], columns["scores"][of_method]
@@ -186,11 +208,12 @@ def read_predictions(path: Path) -> Predictions:
             for name, values in photos.items()
             if name.startswith(_SLICE)
         },
+        None if about["codes"] is None else CodesFacts(**about["codes"]),
     )
 
 
-def _read_table(path: Path) -> tuple[Any, dict[str, int]]:
-    """Return the table, and the bytes of each method's database."""
+def _read_table(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the table and the metadata."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -208,4 +231,4 @@ def _read_table(path: Path) -> tuple[Any, dict[str, int]]:
     missing = {*_COLUMNS, "cells", "scores"} - set(data.column_names)
     if missing:
         raise PredictionsError(f"{path}: no column {sorted(missing)[0]!r}")
-    return data, about["database_bytes"]
+    return data, about

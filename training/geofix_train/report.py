@@ -5,6 +5,8 @@ best, where the answer or one of the next k - 1 cells does. Intervals are those 
 sequences (see bootstrap). Distances are metres.
 """
 
+import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,7 @@ def report(
         slices[LOOK] = {look: figures(predictions[predictions.look == look]) for look in looks}
     return {
         "format": FORMAT,
+        "codes": codes_figures(predictions),
         **figures(originals),
         "database_bytes": {
             method: answers.database_bytes for method, answers in predictions.answers.items()
@@ -74,6 +77,14 @@ def summarize(predictions: Predictions) -> dict[str, Any]:
         "num_queries_by_slice": {name: len(part) for name, part in parts.items()},
         "median_error_m": _medians(originals),
     }
+
+
+def codes_figures(predictions: Predictions) -> dict[str, Any] | None:
+    """Return what is told of the cell codes, None without it; an infinite kappa is None."""
+    if predictions.codes is None:
+        return None
+    facts = asdict(predictions.codes)
+    return {**facts, "kappa": round(facts["kappa"], 4) if math.isfinite(facts["kappa"]) else None}
 
 
 def recall_name(rank: int) -> str:

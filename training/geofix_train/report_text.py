@@ -1,22 +1,35 @@
-"""A report as tables, for a terminal and in Markdown, and the folder that holds it all."""
+"""A report in Markdown, and the folder that holds it all; report_summary is the short one."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from geofix_train.against import Against, compare
 from geofix_train.order import ORDER, ORDERED_AT_M, is_clear
-from geofix_train.photo_slices import AREAS
-from geofix_train.predictions import Predictions, errors_m
+from geofix_train.predictions import ORIGINAL, Predictions
 from geofix_train.report import DISTANCES_M, RANKS, recall_name, report
+from geofix_train.report_summary import SLICED_AT_M
+from geofix_train.report_words import (
+    FEW,
+    FEW_SEQUENCES,
+    bytes_text,
+    code_text,
+    codes_text,
+    hybrid_text,
+    is_few,
+    markdown_table,
+    metres_text,
+    percent_text,
+    photos_text,
+    points_text,
+    values_text,
+)
 
 if TYPE_CHECKING:
     from geofix_train.evaluate import CellLayers
 
 _DIFFERENCE = "recall_difference_at_m"
-SLICED_AT_M = 100  # the distance of the tables of slices
 _RANKED_AT_M = (100, 200)
 _MAIN = "hybrid"  # the method whose seen photos the figures of slices are measured by
 _SLICE_NOTES = {
@@ -24,9 +37,6 @@ _SLICE_NOTES = {
     "tell photos apart, not what was made of the heading.",
     "hfov": "No method here is told the field of view of the photo that it localizes: a photo is "
     "brought to the encoder's size as it is.",
-    "area": "seen: a training photo stands within 25 m; unseen: none does, but there are some in "
-    "the cell of a prototype around the photo or in one that touches it; held-out: there are none "
-    "there either.",
 }
 _MEANINGS = {
     "image_nn": "the place of the nearest training photo",
@@ -34,13 +44,16 @@ _MEANINGS = {
     "prototypes": "learned prototypes alone",
     "aerial": "aerial embeddings alone",
     "hybrid_kappa_1": "aerial + prototype",
-    "hybrid": "aerial + kappa x prototype, kappa chosen on validation photos",
     "on_device": "hybrid, compressed, as the SDK localizes with the finished pack",
 }
 
 
 def write_report(
-    predictions: Predictions, out: Path, *, layers: "CellLayers | None" = None
+    predictions: Predictions,
+    out: Path,
+    *,
+    layers: "CellLayers | None" = None,
+    against: Against | None = None,
 ) -> dict[str, Any]:
     """Write report.json, report.md and its pictures to a folder; return the figures.
 
@@ -48,35 +61,20 @@ def write_report(
         predictions: to report on.
         out: the folder, made where absent.
         layers: for the maps of all cells, which predictions alone cannot give.
+        against: other predictions of the same photos, to be compared with.
+
+    Raises:
+        PredictionsError: `against` is of other photos.
     """
     from geofix_train.plots import draw_plots
 
-    figures = report(predictions)
+    compared = {} if against is None else {"against": compare(predictions, against)}
+    figures = {**report(predictions), **compared}
     out.mkdir(parents=True, exist_ok=True)
     pictures = draw_plots(predictions, out, layers=layers)
     (out / "report.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
     (out / "report.md").write_text(markdown(figures, pictures=pictures))
     return figures
-
-
-def table_text(predictions: Predictions) -> str:
-    """Return recalls and median errors as a table for a terminal."""
-    predictions = predictions.originals
-    head = ["method", *(f"{d} m" for d in DISTANCES_M), "median", "seen 100 m", "unseen 100 m"]
-    lines = [head]
-    for method in predictions.answers:
-        error = errors_m(predictions, method)
-        place = predictions.slices["place"]
-        parts = [error[place == name] for name in ("seen", "unseen")]
-        lines.append(
-            [
-                method,
-                *(f"{(error <= d).mean():.1%}" for d in DISTANCES_M),
-                f"{np.median(error):.0f} m",
-                *(f"{(part <= 100).mean():.1%}" if len(part) else "-" for part in parts),
-            ]
-        )
-    return _columns(lines)
 
 
 def markdown(figures: Mapping[str, Any], *, pictures: Mapping[str, str]) -> str:
@@ -88,12 +86,14 @@ def markdown(figures: Mapping[str, Any], *, pictures: Mapping[str, str]) -> str:
     """
     parts = [
         "# Evaluation\n",
-        f"{figures['num_queries']:,} photos of {figures['num_sequences']:,} sequences. In brackets "
-        "are 95 % intervals: what other sequences of this area could well have given.\n",
+        f"Cell codes: {codes_text(figures['codes'])}.\n",
+        f"{photos_text(figures)}. In brackets are 95 % intervals: what other sequences of this "
+        "area could well have given.\n",
         "## Photos found within a distance, %\n",
         _recall_table(figures),
         _meanings(figures),
         *_order_sections(figures),
+        *_against_sections(figures.get("against")),
         "## Photos found among the best k cells, %\n",
         _rank_table(figures),
         *_slice_sections(figures["slices"]),
@@ -114,13 +114,13 @@ def _recall_table(figures: Mapping[str, Any]) -> str:
         )
         rows.append(
             [
-                _code(method),
-                _bytes(figures["database_bytes"][method]),
-                *(_percent(recalls[d], intervals[d]) for d in recalls),
-                f"{median:.0f}" + (f" [{ends[0]:.0f}, {ends[1]:.0f}]" if ends else ""),
+                code_text(method),
+                bytes_text(figures["database_bytes"][method]),
+                *(percent_text(recalls[d], intervals[d]) for d in recalls),
+                metres_text(median, ends),
             ]
         )
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _order_sections(figures: Mapping[str, Any]) -> Iterable[str]:
@@ -135,6 +135,20 @@ def _order_sections(figures: Mapping[str, Any]) -> Iterable[str]:
     yield _clear_text(figures["differences"])
 
 
+def _against_sections(against: Mapping[str, Any] | None) -> Iterable[str]:
+    """Yield how the methods do against those of other predictions."""
+    if against is None:
+        return
+    yield f"## Against {against['name']}\n"
+    yield f"Cell codes there: {codes_text(against['codes'])}.\n"
+    yield (
+        "How many more photos each method finds here than there, in points of a hundred photos, "
+        "both drawn on the same sequences:\n"
+    )
+    yield _difference_table(against["differences"], head="method")
+    yield _clear_text(against["differences"])
+
+
 def _order_table(figures: Mapping[str, Any]) -> str:
     shares, all_bytes = figures["database_share_of_image_nn"], figures["database_bytes"]
     found = figures["recall_at_m"]
@@ -142,12 +156,12 @@ def _order_table(figures: Mapping[str, Any]) -> str:
     rows = []
     for method in methods:
         recalls = [
-            _percent(found[method][str(d)], figures["recall_at_m_interval95"][method][str(d)])
+            percent_text(found[method][str(d)], figures["recall_at_m_interval95"][method][str(d)])
             for d in ORDERED_AT_M
         ]
         share = f"{shares[method]:.3g}" if shares else "-"
-        rows.append([_code(method), *recalls, _bytes(all_bytes[method]), share])
-    return _table(
+        rows.append([code_text(method), *recalls, bytes_text(all_bytes[method]), share])
+    return markdown_table(
         ["method", *(f"{d} m, %" for d in ORDERED_AT_M), "database", "of `image_nn`'s"], rows
     )
 
@@ -162,18 +176,18 @@ def _bytes_text(figures: Mapping[str, Any]) -> str:
     return "".join([*lines, ".\n"])
 
 
-def _difference_table(found: Sequence[Mapping[str, Any]]) -> str:
+def _difference_table(found: Sequence[Mapping[str, Any]], *, head: str = "difference") -> str:
     rows = [
         [
             _claim(difference),
             *(
-                _points(difference[_DIFFERENCE][d], difference[f"{_DIFFERENCE}_interval95"][d])
+                points_text(difference[_DIFFERENCE][d], difference[f"{_DIFFERENCE}_interval95"][d])
                 for d in difference[_DIFFERENCE]
             ),
         ]
         for difference in found
     ]
-    return _table(["difference", *(f"{d} m" for d in ORDERED_AT_M)], rows)
+    return markdown_table([head, *(f"{d} m" for d in ORDERED_AT_M)], rows)
 
 
 def _clear_text(found: Sequence[Mapping[str, Any]]) -> str:
@@ -195,7 +209,11 @@ def _clear_text(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _claim(difference: Mapping[str, Any]) -> str:
-    return f"{_code(difference['method'])} - {_code(difference['other'])}"
+    """Return what is compared: two methods, or a method with itself in other predictions."""
+    method = code_text(difference["method"])
+    if "other" in difference:
+        return f"{method} - {code_text(difference['other'])}"
+    return method if difference["look"] == ORIGINAL else f"{method}, {difference['look']}"
 
 
 def _rank_table(figures: Mapping[str, Any]) -> str:
@@ -206,9 +224,9 @@ def _rank_table(figures: Mapping[str, Any]) -> str:
         for rank, d in columns:
             share = figures[recall_name(rank)][method][str(d)]
             ends = figures[f"{recall_name(rank)}_interval95"][method][str(d)]
-            cells.append(_percent(share, ends))
-        rows.append([_code(method), *cells])
-    return _table(["method", *(f"k = {rank}, {d} m" for rank, d in columns)], rows)
+            cells.append(percent_text(share, ends))
+        rows.append([code_text(method), *cells])
+    return markdown_table(["method", *(f"k = {rank}, {d} m" for rank, d in columns)], rows)
 
 
 def _slice_sections(slices: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
@@ -217,13 +235,15 @@ def _slice_sections(slices: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     seen = _main_share(slices.get("place", {}).get("seen"))
     for name, by_value in slices.items():
         if len(by_value) == 1:
-            alike.append(f"{name} {next(iter(by_value))}")
+            (value,) = by_value
+            meaning = values_text(name, by_value)
+            alike.append(f"{name} {meaning or value}")
             continue
         yield f"## By {name}: found within {SLICED_AT_M} m, %\n"
         yield _slice_table(name, by_value, seen=seen)
-        # A table's own areas have names of their own, which speak for themselves.
-        if name in _SLICE_NOTES and (name != "area" or by_value.keys() <= set(AREAS)):
-            yield f"{_SLICE_NOTES[name]}\n"
+        for note in (values_text(name, by_value), _SLICE_NOTES.get(name), _few_text(by_value)):
+            if note:
+                yield f"{note.rstrip('.')}.\n"
     if alike:
         yield f"All photos have: {', '.join(alike)}.\n"
 
@@ -234,7 +254,7 @@ def _slice_table(name: str, by_value: Mapping[str, Any], *, seen: float | None) 
     rows = []
     for value, figures in by_value.items():
         found = [
-            _percent(
+            percent_text(
                 figures["recall_at_m"][method][str(SLICED_AT_M)],
                 figures["recall_at_m_interval95"][method][str(SLICED_AT_M)],
             )
@@ -243,9 +263,17 @@ def _slice_table(name: str, by_value: Mapping[str, Any], *, seen: float | None) 
         if seen:
             found.append(f"{(_main_share(figures) or 0.0) / seen:.2f}")
         shown = value.replace("|", "\\|")
-        rows.append([shown, f"{figures['num_queries']:,}", f"{figures['num_sequences']:,}", *found])
-    of_seen = [f"{_code(_MAIN)}, of seen"] if seen else []
-    return _table([name, "photos", "sequences", *map(_code, methods), *of_seen], rows)
+        num_sequences = f"{figures['num_sequences']:,}" + (f" ({FEW})" if is_few(figures) else "")
+        rows.append([shown, f"{figures['num_queries']:,}", num_sequences, *found])
+    of_seen = [f"{code_text(_MAIN)}, of seen"] if seen else []
+    return markdown_table([name, "photos", "sequences", *map(code_text, methods), *of_seen], rows)
+
+
+def _few_text(by_value: Mapping[str, Any]) -> str:
+    """Return what "few" means, "" where there is none."""
+    if not any(map(is_few, by_value.values())):
+        return ""
+    return f"{FEW}: fewer than {FEW_SEQUENCES} sequences, whose intervals say little"
 
 
 def _main_share(figures: Mapping[str, Any] | None) -> float | None:
@@ -256,55 +284,10 @@ def _main_share(figures: Mapping[str, Any] | None) -> float | None:
 
 
 def _meanings(figures: Mapping[str, Any]) -> str:
+    meanings = {**_MEANINGS, "hybrid": hybrid_text(figures["codes"])}
     lines = [
-        f"* {_code(method)}: {_MEANINGS[method]}"
+        f"* {code_text(method)}: {meanings[method]}"
         for method in figures["recall_at_m"]
-        if method in _MEANINGS
+        if method in meanings
     ]
     return "\n".join([*lines, ""])
-
-
-def _percent(share: float, ends: Sequence[float] | None) -> str:
-    text = f"{100 * share:.1f}"
-    return text if ends is None else f"{text} [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
-
-
-def _points(share: float, ends: Sequence[float] | None) -> str:
-    """Return a difference of shares; with a digit more, since it is told from zero by its ends."""
-    text = f"{100 * share:+.1f}"
-    return text if ends is None else f"{text} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
-
-
-def _bytes(num: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num >= size:
-            return f"{num / size:.3g} {unit}"
-    return f"{num} bytes"
-
-
-def _code(name: str) -> str:
-    return f"`{name}`"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column to the left, that reads well as text, too."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    padded = [
-        [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(pairs)]
-        for pairs in (zip(line, widths, strict=True) for line in lines)
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (padded[0], rule, *padded[1:]))
-
-
-def _columns(lines: Iterable[list[str]]) -> str:
-    rows = list(lines)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )

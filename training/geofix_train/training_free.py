@@ -13,7 +13,13 @@ import geofix_index.cells as s2
 from geofix.backends.onnx import OnnxEncoder
 from geofix.input_spec import InputSpec
 from geofix_train.artifact import EncoderArtifact, write_artifact
-from geofix_train.cell_codes import CellCodes, Queries, write_cell_codes, write_queries
+from geofix_train.cell_codes import (
+    NO_IMAGERY,
+    CellCodes,
+    Queries,
+    write_cell_codes,
+    write_queries,
+)
 from geofix_train.photo_table import PhotoTable, TableError
 from geofix_train.photos import read_photos
 from geofix_train.wrapped_encoder import Projection, guess_spec, load_model, wrap_encoder
@@ -108,6 +114,7 @@ def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFr
         num_photos=counts,
         prototype_photos=counts.astype(np.float32),
         kappa=1.0,
+        kappa_choice=NO_IMAGERY,
         provenance={"num_training_photos": int(is_train.sum()), "encoder": photos.encoder_name},
     )
     queries = None

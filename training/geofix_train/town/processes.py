@@ -1,8 +1,11 @@
 """Drawing on all cores."""
 
 import os
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -14,6 +17,8 @@ Job = tuple[Callable[..., None], tuple[Any, ...]]  # what to call, with which ar
 def run_jobs(jobs: Iterable[Job], *, num_workers: int, desc: str, unit: str) -> None:
     """Run jobs in processes, with a progress bar; the first error stops all and is raised.
 
+    So does Ctrl-C, once the jobs that have begun are done.
+
     Args:
         jobs: in the order in which they begin.
         num_workers: processes; 0 means one a core. They are spawned, since forking a process that
@@ -22,10 +27,24 @@ def run_jobs(jobs: Iterable[Job], *, num_workers: int, desc: str, unit: str) -> 
         unit: that it counts.
     """
     with ProcessPoolExecutor(num_workers or os.cpu_count() or 1, get_context("spawn")) as pool:
-        futures = [pool.submit(work, *arguments) for work, arguments in jobs]
+        with _deaf_to_interrupts():
+            futures = [pool.submit(work, *arguments) for work, arguments in jobs]
         try:
             for done in tqdm(futures, desc=desc, unit=unit, disable=None):
                 done.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that start meanwhile ignore Ctrl-C, so that this one alone has a word on it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are set there alone
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
