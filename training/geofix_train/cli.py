@@ -186,7 +186,7 @@ def _town(arguments: argparse.Namespace) -> None:
 def _import(arguments: argparse.Namespace) -> None:
     from geofix_train.import_photos import import_photos
     from geofix_train.photo_table import check_ending, unused_columns, write_photo_table
-    from geofix_train.split import split_by_group
+    from geofix_train.split import DAY, split_by_group
 
     out: Path = arguments.output
     check_ending(out)
@@ -198,6 +198,7 @@ def _import(arguments: argparse.Namespace) -> None:
         photos=arguments.photos,
         columns=dict(arguments.column),
         on_error=arguments.on_error,
+        by_day=bool(arguments.split) and arguments.split_by == DAY,
     )
     say_left_out(problems)
     if arguments.split:
