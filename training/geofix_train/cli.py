@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import geofix
 from geofix_train.cli_codes import add_codes_arguments, run_codes
-from geofix_train.cli_parts import add_on_error, say_left_out
+from geofix_train.cli_parts import add_on_error, messages_on_stderr, say_left_out
 
 if TYPE_CHECKING:
     from geofix_train.evaluate import CellLayers
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     _let_idle_threads_sleep_soon()
     try:
-        arguments.run_command(arguments)
+        with messages_on_stderr():
+            arguments.run_command(arguments)
     except KeyboardInterrupt:
         print("geofix-train: stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -40,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
 def _let_idle_threads_sleep_soon() -> None:
     """Set how long GNU OpenMP waits awake, unless the user has; torch reads it at import, later.
 
@@ -52,6 +52,7 @@ def _let_idle_threads_sleep_soon() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="geofix-train", description="Learn cell codes from street photos and aerial imagery."
     )
@@ -197,8 +198,8 @@ def _import(arguments: argparse.Namespace) -> None:
         kind=arguments.kind,
         photos=arguments.photos,
         columns=dict(arguments.column),
-        on_error=arguments.on_error,
         by_day=bool(arguments.split) and arguments.split_by == DAY,
+        on_error=arguments.on_error,
     )
     say_left_out(problems)
     if arguments.split:
