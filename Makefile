@@ -3,7 +3,7 @@
 # make large-town  the large town: draw, train, and measure everything anew (an hour and a half on two cores)
 #
 # Choose another torch build, for instance one for CUDA, through PIP_ARGS:
-#   make demo PIP_ARGS="--index-url <the index that pytorch.org names for your machine>"
+#   make demo PIP_ARGS="--extra-index-url <the index that pytorch.org names for your machine>"
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -11,6 +11,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 GROUND := pyproject.toml constraints.txt hatch_build.py $(wildcard on_device_index/geofix_index/*.[ch])
+
+# Training on cores that others use, too: see "Threads" in docs/settings.md.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 3000
+endif
 
 .PHONY: demo large-town test check sanitize test-pythons results clean
 

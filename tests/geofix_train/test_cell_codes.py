@@ -163,6 +163,8 @@ def test_a_damaged_file_is_refused(codes: CellCodes, tmp_path: Path, kept_bytes:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CellCodesError, match=r"is a folder, want a file .* RUN/codes/codes\.safe"):
+        read_cell_codes(tmp_path)
     with pytest.raises(CellCodesError, match=r"none\.safetensors: no such file: make it by"):
         read_cell_codes(tmp_path / "none.safetensors")
 

@@ -75,6 +75,17 @@ def test_what_is_unknown_is_counted(tmp_path: Path) -> None:
     assert report.is_sound
 
 
+def test_a_table_without_splits_is_warned_of_and_sound(tmp_path: Path) -> None:
+    report = checked(tmp_path / "data", split=[""] * 20).report
+    assert report.is_sound
+    assert (
+        "warning: splits without photos: 2\n"
+        "  no photo has split 'val': kappa is not chosen but 1, and the confidence of a pack is "
+        "not calibrated\n"
+        "  no photo has split 'test': evaluate has nothing to measure with\n"
+    ) in report_text(report)
+
+
 def test_bad_rows_and_photos_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
     table = make_table(tmp_path, num=20, blur_boxes=["", "", "", "9,9,1,1", *[""] * 16])
     table.columns["lat"][0] = 95

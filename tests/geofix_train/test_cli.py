@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 import geofix
 import geofix_index.cells as s2
 import geofix_train.fit
+import geofix_train.progress
 import geofix_train.town
 from geofix.input_spec import InputSpec
 from geofix_train.artifact import read_artifact
 from geofix_train.cell_codes import read_cell_codes, read_queries
 from geofix_train.cli import main
 from geofix_train.evaluate import METHODS
+from geofix_train.model import best_device, device_name
 from geofix_train.photo_table import PhotoTable
 from geofix_train.predictions import read_predictions
 from tests.command_line import Outcome, Run, runner
@@ -144,7 +147,8 @@ def test_town_leaves_a_folder_alone_that_holds_something(run: Run, data: Path) -
 
 def test_fit_prints_the_run_folder_and_goes_on_with_a_run(run: Run, fitted: Path) -> None:
     outcome = run("fit", fitted.parent / "my.toml", "-o", fitted)
-    assert (outcome.status, outcome.out) == (0, f"{fitted}\n")
+    said = "geofix-train: finished already: 4 of 4 steps\n"
+    assert outcome == (0, f"{fitted}\n", said)
     assert len((fitted / "log.jsonl").read_text().splitlines()) == 4
 
 
@@ -167,7 +171,9 @@ def test_fit_says_how_to_go_on_after_ctrl_c(
     monkeypatch.setattr(geofix_train.fit, "take_step", stop)
     outcome = run("fit", fitted.parent / "my.toml", "-o", tmp_path / "run")
     assert (outcome.status, outcome.out) == (130, "")
-    assert outcome.err == "geofix-train: stopped; the same command goes on from here\n"
+    start, stopped = outcome.err.splitlines()
+    assert start == f"geofix-train: training on the {device_name(best_device())}, 4 steps"
+    assert stopped == "geofix-train: stopped; the same command goes on from here"
 
 
 def test_fit_refuses_settings_that_it_does_not_know(run: Run, tmp_path: Path) -> None:
@@ -192,7 +198,69 @@ def test_fit_names_a_missing_photo_and_trains_without_it_where_asked(
     assert said == f"{folder / 'photos.parquet'}: row 4 (003.png): no such photo"
     outcome = run("fit", toml, "-o", tmp_path / "run", "--on-error", "skip")
     assert (outcome.status, outcome.out) == (0, f"{tmp_path / 'run'}\n")
-    assert outcome.err == "geofix-train: left out: row 4 (003.png): no such photo\n"
+    last = outcome.err.splitlines()[-1]
+    assert last == "geofix-train: left out: row 4 (003.png): no such photo"
+
+
+def test_fit_says_how_far_it_is_where_there_is_no_terminal(
+    run: Run, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(geofix_train.progress, "LINE_SECONDS", 0.0)
+    outcome = run("fit", fitted.parent / "my.toml", "-o", tmp_path / "run")
+    assert outcome.out == f"{tmp_path / 'run'}\n"
+    lines = outcome.err.splitlines()
+    assert re.fullmatch(r"geofix-train: photos: photo 1 of 32 \(3%\), about \d+ s left", lines[0])
+    assert re.fullmatch(
+        r"geofix-train: fit: step 4 of 4 \(100%\), loss=\d+\.\d{3}, about 0 s left", lines[-1]
+    )
+
+
+def test_fit_says_at_once_what_a_table_without_splits_lacks(run: Run, tmp_path: Path) -> None:
+    folder = write_data(tmp_path, split=[""] * NUM)
+    toml = write_toml(tiny_config(folder / "photos.parquet", epochs=1), tmp_path / "my.toml")
+    outcome = run("fit", toml, "-o", tmp_path / "run")
+    val, test, start = outcome.err.splitlines()
+    assert outcome.status == 0
+    table = folder / "photos.parquet"
+    assert val.startswith(f"geofix-train: {table}: no photo has split 'val': kappa is not chosen")
+    assert test == (
+        f"geofix-train: {table}: no photo has split 'test': evaluate has nothing to measure with"
+    )
+    assert start.startswith("geofix-train: training on the ")
+
+
+def test_fit_writes_no_run_among_other_files(run: Run, fitted: Path, data: Path) -> None:
+    before = sorted(data.iterdir())
+    said = failure(run("fit", fitted.parent / "my.toml", "-o", data))
+    assert said == f"{data} holds files and no run: choose another folder, or remove it"
+    assert sorted(data.iterdir()) == before
+    said = failure(run("fit", fitted.parent / "my.toml", "-o", data / "photos.parquet"))
+    assert said == f"{data / 'photos.parquet'}: is a file, want a folder for the run"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "3000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+    ids=["nothing", "a count", "a policy"],
+)
+def test_openmp_threads_do_not_wait_awake_for_long_unless_the_user_says_so(
+    given: dict[str, str], wanted: str
+) -> None:
+    code = (
+        "import os, sys; from geofix_train.cli import main; main(['check', 'none.csv']); "
+        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    others = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**others, **given},
+    )  # fmt: skip
+    assert done.stdout == f"{wanted} False\n"
 
 
 def test_codes_of_a_run_name_a_photo_that_is_gone(run: Run, tmp_path: Path, data: Path) -> None:
@@ -287,7 +355,7 @@ def test_there_must_be_codes_to_mix_again(run: Run, fitted: Path, tmp_path: Path
 
 
 def test_codes_of_a_folder_that_holds_no_run_are_an_error(run: Run, tmp_path: Path) -> None:
-    assert str(tmp_path / "config.json") in failure(run("codes", tmp_path))
+    assert failure(run("codes", tmp_path)).startswith(f"{tmp_path}: no config.json, want a run")
 
 
 def test_codes_without_training_are_made_from_photos_and_an_encoder(

@@ -8,7 +8,7 @@ import pytest
 from geofix_train.cli import main
 from geofix_train.photo_table import read_photo_table
 from tests.command_line import Run, runner
-from tests.geofix_train.photo_files import gps_tags, write_exif_photo
+from tests.geofix_train.photo_files import camera_tags, gps_tags, write_exif_photo
 from tests.geofix_train.tiny_data import write_data, write_photos
 
 
@@ -34,6 +34,26 @@ def test_import_writes_a_table_and_tells_the_splits(run: Run, drives: Path) -> N
     table, problems = read_photo_table(out)
     assert (len(table), problems) == (12, [])
     assert table.columns["path"][0] == "../drives/0/0.jpg"
+
+
+def test_a_split_by_day_leaks_no_sequence(run: Run, tmp_path: Path) -> None:
+    for number in range(12):
+        day = 1 + number % 4  # two cars, each out on two days
+        write_exif_photo(
+            tmp_path / "drives" / f"car{number % 2}" / f"{number}.jpg",
+            gps=gps_tags(47.37 + number / 1e3, 8.54),
+            details=camera_tags(DateTimeOriginal=f"2024:05:{day:02d} 12:{number:02d}:00"),
+            seed=number,
+        )
+    out = tmp_path / "photos.csv"
+    shares = ("--split", "train=0.5,val=0.25,test=0.25", "--split-by", "day")
+    assert run("import", tmp_path / "drives", *shares, "-o", out).status == 0
+    assert run("check", out, "--strict").status == 0
+    table = read_photo_table(out)[0]
+    assert "car1 2024-05-04" in table.columns["sequence_id"]
+    assert set(table.split) == {"train", "val", "test"}
+    run("import", tmp_path / "drives", "-o", out)
+    assert set(read_photo_table(out)[0].columns["sequence_id"]) == {"car0", "car1"}
 
 
 def test_import_without_a_split_leaves_it_open(run: Run, drives: Path) -> None:

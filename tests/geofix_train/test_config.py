@@ -12,6 +12,7 @@ from geofix_train.config import (
     ObjectiveConfig,
     RunConfig,
     read_config,
+    read_run_config,
 )
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
@@ -118,7 +119,24 @@ def test_settings_without_photos_are_refused(toml: Path, text: str) -> None:
 
 
 def test_a_file_that_is_no_toml_or_not_there_is_named(toml: Path) -> None:
-    with pytest.raises(ConfigError, match=r"my\.toml: .*No such file"):
+    wanted = "want a TOML file of settings"
+    with pytest.raises(ConfigError, match=rf"my\.toml: No such file or directory, {wanted}$"):
         read_config(toml)
-    with pytest.raises(ConfigError, match=r"my\.toml: "):
+    with pytest.raises(ConfigError, match=rf"my\.toml: unreadable, {wanted}: .*line 1"):
         read_config(write(toml, "[data\nphotos = 1"))
+    toml.write_bytes(b"PAR1\xff")
+    with pytest.raises(ConfigError, match=rf"my\.toml: unreadable, {wanted}: 'utf-8' codec"):
+        read_config(toml)
+    with pytest.raises(ConfigError, match=rf"settings: Is a directory, {wanted}$"):
+        read_config(toml.parent)
+
+
+def test_a_folder_without_settings_is_no_run(tmp_path: Path) -> None:
+    wanted = "want a run folder of geofix-train fit"
+    with pytest.raises(ConfigError, match=rf"nosuch: no such folder, {wanted}$"):
+        read_run_config(tmp_path / "nosuch")
+    with pytest.raises(ConfigError, match=rf"{tmp_path.name}: no config\.json, {wanted}$"):
+        read_run_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config\.json: not readable as the settings of a run"):
+        read_run_config(tmp_path)

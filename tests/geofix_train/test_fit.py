@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
 from geofix_train.fit import LEFT_OUT, fit
+from geofix_train.model import best_device, device_name
 from geofix_train.photo_table import TableError
 from tests.geofix_train.stopping import stop_before
 from tests.geofix_train.tiny_data import FRAME, HALF_M, tiny_config, write_data
@@ -58,6 +60,35 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(
     for name, value in wanted.items():
         torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
     assert logged_steps(resumed) == logged_steps(whole)
+
+
+def test_a_run_says_what_it_runs_on_and_from_where_it_goes_on(
+    config: FitConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="geofix_train")
+    device = device_name(best_device())
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, tmp_path / "run")
+    fit(config, tmp_path / "run")
+    fit(config, tmp_path / "run")
+    assert caplog.messages == [
+        f"training on the {device}, {STEPS} steps",
+        f"going on from step 5 of {STEPS}, on the {device}",
+        f"finished already: {STEPS} of {STEPS} steps",
+    ]
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_begins_again(
+    config: FitConfig, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").exists()
+    load_finished(fit(config, tmp_path / "run"))
 
 
 def test_another_seed_gives_other_weights(data: Path, tmp_path: Path) -> None:

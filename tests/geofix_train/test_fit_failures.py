@@ -202,7 +202,7 @@ def test_a_checkpoint_over_other_cells_is_refused(config: FitConfig, tmp_path: P
 def test_a_checkpoint_without_settings_is_refused(config: FitConfig, tmp_path: Path) -> None:
     run = fit(config, tmp_path / "run")
     (run / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"config\.json: not readable as the settings of a run"):
+    with pytest.raises(ConfigError, match=r"run: no config\.json, want a run folder"):
         fit(config, run)
 
 

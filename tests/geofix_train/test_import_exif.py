@@ -76,6 +76,19 @@ def test_a_subfolder_of_photos_is_a_sequence(tmp_path: Path) -> None:
     assert [photo.sequence_id for photo in found] == ["", "monday/east", "monday/east"]
 
 
+def test_a_subfolder_may_be_a_sequence_a_day(tmp_path: Path) -> None:
+    days = {"car/a.jpg": "2024:05:01", "car/b.jpg": "2024:05:02", "c.jpg": "2024:05:01"}
+    for name, day in days.items():
+        details = camera_tags(DateTimeOriginal=f"{day} 12:00:00")
+        write_exif_photo(tmp_path / name, gps=gps_tags(47.37, 8.54), details=details)
+    write_exif_photo(tmp_path / "car" / "undated.jpg", gps=gps_tags(47.37, 8.54))
+    found = [p for p in read_exif(tmp_path, by_day=True) if isinstance(p, ImportedPhoto)]
+    sequences = {photo.path.name: photo.sequence_id for photo in found}
+    assert sequences == {
+        "a.jpg": "car 2024-05-01", "b.jpg": "car 2024-05-02", "c.jpg": "", "undated.jpg": "car",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("gps", "wanted"),
     [

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from geofix_train.config import ModelConfig
-from geofix_train.model import Encoder
+from geofix_train.model import Encoder, device_name
 
 SMALL = ModelConfig(width=8, num_clusters=4, cluster_dim=4, dim=16)
 
@@ -78,3 +78,9 @@ def test_every_weight_of_an_encoder_learns(encoder: Encoder) -> None:
 
 def test_scaling_constants_are_no_weights(encoder: Encoder) -> None:
     assert not {"mean", "scale"} & set(encoder.state_dict())
+
+
+def test_messages_call_a_gpu_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    assert device_name(torch.device("cuda")) == "GPU NVIDIA H100"
+    assert device_name(torch.device("cpu")) == "CPU"

@@ -3,7 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 from geofix_train.photo_table import (
     NUMBERS,
@@ -184,6 +186,8 @@ def test_a_table_of_bad_rows_alone_is_an_error_even_when_skipping(write_csv: Wri
         ("photos.csv", "", "unreadable"),
         ("photos.csv", "path,lat,lon\na.png,1\n", "unreadable"),
         ("photos.csv", "path,lat\na.png,1\n", "no column 'lon'; it has path, lat"),
+        ("photos.csv", "path;lat;lon\na.png;1;2\n", "columns are separated by ';', want commas"),
+        ("photos.csv", "path\tlat\na.png\t1,5\n", r"columns are separated by '\t', want commas"),
         ("photos.parquet", "path,lat,lon\n", "unreadable"),
     ],
 )
@@ -196,6 +200,21 @@ def test_a_file_that_is_no_table_is_named(
     with pytest.raises(TableError) as caught:
         read_photo_table(path)
     assert str(caught.value).startswith(f"{path}: {reason}")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_column_of_another_name_comes_with_what_to_do(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"photos.{ending}"
+    data = pa.table({"name": ["a.png"], "lat": [1.0], "lon": [2.0]})
+    if ending == "csv":
+        csv.write_csv(data, path)
+        remedy = f"geofix-train import {path} --column path=NAME -o TABLE makes a photo table of it"
+    else:
+        parquet.write_table(data, path)
+        remedy = "call one of them 'path'"
+    with pytest.raises(TableError) as caught:
+        read_photo_table(path)
+    assert str(caught.value) == f"{path}: no column 'path'; it has name, lat, lon: {remedy}"
 
 
 def test_an_unknown_way_to_treat_errors_is_refused(write_csv: Write) -> None:

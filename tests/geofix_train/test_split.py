@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geofix_train.photo_table import PhotoTable, TableError
-from geofix_train.split import split_by_group
+from geofix_train.split import missing_splits, split_by_group
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -84,3 +84,20 @@ def test_what_gives_no_groups_is_refused(by: str, wanted: str) -> None:
 def test_shares_that_are_none_are_refused(shares: dict[str, float], wanted: str) -> None:
     with pytest.raises(ValueError, match=wanted):
         split_by_group(table_of(3, 3, 3), shares)
+
+
+@pytest.mark.parametrize(
+    ("split", "missing"),
+    [
+        (["train", "val", "test"], []),
+        (["train", "train", "test"], ["val"]),
+        (["train", "train", "train"], ["val", "test"]),
+        (["val", "test", "test"], ["train"]),
+        (["", "", ""], ["val", "test"]),  # all are for training
+    ],
+)
+def test_splits_that_no_photo_has_are_named(split: list[str], missing: list[str]) -> None:
+    sentences = missing_splits(table_of(3, split=split))
+    assert [text.partition(":")[0] for text in sentences] == [
+        f"no photo has split {name!r}" for name in missing
+    ]

@@ -218,6 +218,11 @@ def _load(
     path: Path, wanted: tuple[str, ...], *, wanted_format: int
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Return tensors and metadata; the first of `wanted` tells this kind of file from others."""
+    if path.is_dir():
+        raise CellCodesError(
+            f"{path}: is a folder, want a file that geofix-train codes wrote, such as "
+            "RUN/codes/codes.safetensors"
+        )
     if not path.is_file():
         raise CellCodesError(f"{path}: no such file: make it by geofix-train codes")
     try:

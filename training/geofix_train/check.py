@@ -17,6 +17,7 @@ from geofix_train.importers.moments import seconds_since_1970
 from geofix_train.leaks import Leak, find_leaks
 from geofix_train.photo_table import HEADING_NORTH, PhotoTable, read_photo_table
 from geofix_train.same_pictures import read_fingerprints, same_files, same_pictures
+from geofix_train.split import missing_splits
 
 _SEASONS = ("winter", "spring", "summer", "autumn")  # of the north, from December in threes
 _SAME_DEGREES = 1e-6  # of a position: 0.1 m
@@ -33,6 +34,7 @@ class Report:
     num_photos: int  # that can be used
     bad_rows: tuple[str, ...]
     counts: Mapping[str, Mapping[str, int]]  # of split, camera, season, year
+    missing_splits: tuple[str, ...]  # a sentence for each split that no photo has
     bounds: Bounds
     num_without: Mapping[str, int]  # heading_deg, hfov_deg, captured_at
     num_magnetic: int  # headings that count from magnetic north
@@ -92,6 +94,7 @@ def check_table(path: Path, *, aerial: Path | None = None) -> Checked:
         num_photos=len(usable),
         bad_rows=(*bad_rows, *filter(None, prints.problems)),
         counts=_counts(usable),
+        missing_splits=tuple(missing_splits(usable)),
         bounds=_bounds(table),
         num_without=_num_without(usable),
         num_magnetic=int((_texts(usable, HEADING_NORTH) == "magnetic").sum()),

@@ -46,6 +46,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _warnings(report: Report) -> Iterator[str]:
     yield from _finding("bad rows", report.bad_rows)
+    yield from _finding("splits without photos", report.missing_splits)
     for kind, what in (
         ("sequence", "sequences in several splits"),
         ("picture", "pictures in several splits"),

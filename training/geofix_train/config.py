@@ -136,6 +136,9 @@ class FitConfig:
 def read_run_config(run: Path) -> FitConfig:
     """Read the settings that a run folder keeps; raise ConfigError where there are none."""
     path = run / RUN_CONFIG
+    if not path.is_file():
+        what = f"no {RUN_CONFIG}" if run.is_dir() else "no such folder"
+        raise ConfigError(f"{run}: {what}, want a run folder of geofix-train fit")
     try:
         return FitConfig.from_json(path.read_text())
     except (OSError, ValueError) as e:
@@ -158,10 +161,7 @@ def read_config(path: Path) -> FitConfig:
     Raises:
         ConfigError: unreadable, an unknown key or section, a value of the wrong type.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as e:
-        raise ConfigError(f"{path}: {e}") from e
+    content = _read_toml(path)
     data = content.get("data", {})
     for name in ("photos", "aerial", "blur"):
         if not isinstance(data, dict) or not isinstance(data.get(name), str):
@@ -175,6 +175,15 @@ def read_config(path: Path) -> FitConfig:
         return _config(content)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from e
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"{path}: {e.strerror}, want a TOML file of settings") from e
+    except ValueError as e:  # neither UTF-8 nor TOML
+        raise ConfigError(f"{path}: unreadable, want a TOML file of settings: {e}") from e
 
 
 def _backbone(name: str, folder: Path) -> str:

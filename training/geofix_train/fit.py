@@ -9,6 +9,7 @@ compiled; losses are float32 there too, and kernels may sum in another order eac
 """
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -20,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from geofix_train.architecture import (
     Architecture,
@@ -45,11 +45,14 @@ from geofix_train.config import (
     read_run_config,
 )
 from geofix_train.log_plot import LOG, draw_log
-from geofix_train.model import Model, best_device, make_encoders
+from geofix_train.model import Model, best_device, device_name, make_encoders
 from geofix_train.prefetch import prefetch
+from geofix_train.progress import Progress
 from geofix_train.start import start_encoders, start_prototypes
 from geofix_train.step import compile_for, make_optimizers, set_learning_rates, take_step
 from geofix_train.training_data import TrainingData, load_training_data
+
+_log = logging.getLogger(__name__)
 
 LEFT_OUT = "left_out.txt"  # in a run folder: a line for each row and photo that was not used
 _NUM_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))  # that draw batches
@@ -66,7 +69,8 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
 
     Raises:
         TableError: the data cannot be used.
-        ConfigError: `run` holds a run with other settings, or the settings do not fit the data.
+        ConfigError: `run` holds a run with other settings, or files and no run, or the settings do
+            not fit the data.
         FloatingPointError: the loss is not a number; the last checkpoint is kept.
         OSError: the disk is full; the last checkpoint is kept, and the same call goes on from it.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written, and the same call goes on from it.
@@ -81,6 +85,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     optimizers = make_optimizers(model, config)
     num_steps, warmup_steps = _count_steps(config, data)
     step = load_checkpoint(run, model, optimizers)
+    _say_start(step, num_steps)
     if step == 0:
         start_encoders(model, data, config)
     if best_device().type == "cuda" and num_steps - step >= COMPILE_FROM_STEPS:
@@ -89,7 +94,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
     saved_at = time.monotonic()
     with (
         (run / LOG).open("a", buffering=1) as log,
-        _bar(step, num_steps) as bar,
+        Progress(desc="fit", unit="step", total=num_steps, done=step) as progress,
         closing(draw_ahead(data, config, range(step, num_steps), warmup_steps)) as batches,
         _Interrupt() as interrupt,
     ):
@@ -100,8 +105,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
             set_learning_rates(optimizers, step / num_steps)
             losses = take_step(model, optimizers, batch, config)
             step += 1
-            bar.set_postfix(loss=f"{losses['loss']:.3f}")
-            bar.update()
+            progress.advance(f"loss={losses['loss']:.3f}")
             log.write(json.dumps({"step": step, **losses}) + "\n")
             if interrupt.is_asked or time.monotonic() - saved_at > config.run.checkpoint_seconds:
                 save_checkpoint(run, model, optimizers, step=step)
@@ -130,14 +134,29 @@ def load_model(run: Path) -> tuple[FitConfig, Model, npt.NDArray[np.uint64]]:
 
 
 def _check_settings(config: FitConfig, run: Path) -> None:
-    """Refuse to go on with a run that was started with other settings."""
+    """Refuse to go on with a run that has other settings, and to write among other files."""
     if not (run / WEIGHTS).exists():
+        _check_folder(run)
         return
     changed = differences(read_run_config(run), config)
     if changed:
         raise ConfigError(
             f"{run} holds a run with other settings ({', '.join(changed)}): choose another folder"
         )
+
+
+def _check_folder(run: Path) -> None:
+    """Refuse a folder that is neither empty nor a run that stopped before its first checkpoint."""
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run}: is a file, want a folder for the run")
+    if not run.exists() or not any(run.iterdir()):
+        return
+    try:
+        read_run_config(run)
+    except ConfigError:
+        raise ConfigError(
+            f"{run} holds files and no run: choose another folder, or remove it"
+        ) from None
 
 
 def _architecture(config: FitConfig, run: Path) -> Architecture | None:
@@ -169,6 +188,17 @@ def _count_steps(config: FitConfig, data: TrainingData) -> tuple[int, int]:
     return num_steps, warmup_steps
 
 
+def _say_start(step: int, num_steps: int) -> None:
+    """Log where a training begins, of how many steps, and what it runs on."""
+    where = device_name(best_device())
+    if step == 0:
+        _log.info("training on the %s, %d steps", where, num_steps)
+    elif step < num_steps:
+        _log.info("going on from step %d of %d, on the %s", step, num_steps, where)
+    else:
+        _log.info("finished already: %d of %d steps", step, num_steps)
+
+
 class _Interrupt:
     """Turns the first Ctrl-C into a request to stop after the step; a second one stops at once."""
 
@@ -195,10 +225,6 @@ def _cut_log(run: Path, step: int) -> None:
     if log.exists():
         lines = log.read_bytes().splitlines(keepends=True)
         os.truncate(log, sum(map(len, lines[:step])))  # needs no space on a full disk
-
-
-def _bar(step: int, total: int) -> "tqdm[None]":
-    return tqdm(initial=step, total=total, desc="fit", unit="step", disable=None)
 
 
 def draw_ahead(

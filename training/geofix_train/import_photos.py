@@ -27,6 +27,7 @@ def import_photos(
     kind: str | None = None,
     photos: Path | None = None,
     columns: Mapping[str, str] | None = None,
+    by_day: bool = False,
     on_error: str = "stop",
 ) -> tuple[PhotoTable, list[str]]:
     """Return a table of the photos of all sources, and a sentence for each that was left out.
@@ -37,6 +38,7 @@ def import_photos(
         kind: one of `KINDS` for all sources; None tells each by what it holds.
         photos: where photos lie that a JSON or CSV names; by default beside it.
         columns: for CSV, from a column of photo tables to what it is called there.
+        by_day: what a folder with EXIF holds of a day is a sequence of its own.
         on_error: "stop" raises at the first bad photo, "skip" leaves bad ones out.
 
     Raises:
@@ -47,7 +49,7 @@ def import_photos(
     good: list[ImportedPhoto] = []
     problems: list[str] = []
     from_source: dict[Path, str] = {}
-    for found in _progress(_read_all(sources, kind, photos, columns)):
+    for found in _progress(_read_all(sources, kind, photos, columns, by_day=by_day)):
         if isinstance(found, ImportedPhoto):
             place = Path(os.path.abspath(found.path))  # not resolved: a link keeps its own name
             if place in from_source:
@@ -101,12 +103,14 @@ def _read_all(
     kind: str | None,
     photos: Path | None,
     columns: Mapping[str, str] | None,
+    *,
+    by_day: bool,
 ) -> Found:
     for source in sources:
         is_kind = kind or recognize(source)
         beside = photos or (source if source.is_dir() else source.parent)
         if is_kind == "exif":
-            yield from read_exif(source)
+            yield from read_exif(source, by_day=by_day)
         elif is_kind == "stac":
             yield from read_stac(source, photos=beside)
         elif is_kind == "mapillary":

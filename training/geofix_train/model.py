@@ -194,6 +194,11 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """Return how messages call a device."""
+    return f"GPU {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
+
+
 @torch.no_grad()
 def embed(
     encoder: Encoder, images: npt.NDArray[np.uint8], *, batch_size: int = 128

@@ -120,8 +120,8 @@ def read_photo_table(path: Path, *, on_error: str = "stop") -> tuple[PhotoTable,
     for wanted in ("path", "lat", "lon"):
         if wanted not in columns:
             raise TableError(
-                f"{path}: no column {wanted!r}; it has {', '.join(columns)}: geofix-train import "
-                "makes a photo table of other tables"
+                f"{path}: no column {wanted!r}; it has {', '.join(columns)}: "
+                f"{_remedy(path, wanted)}"
             )
     texts = _read_numbers(columns)
     table = PhotoTable.from_columns(columns, root=path.parent)
@@ -163,6 +163,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     try:
         check_ending(path)
         if path.suffix == ".csv":
+            _refuse_other_separators(path)
             text = {name: pa.string() for name in (*TEXTS, BLUR_BOXES, "photo", "image")}
             options = csv.ConvertOptions(column_types=text, strings_can_be_null=False)
             data = csv.read_csv(path, convert_options=options)
@@ -213,6 +214,25 @@ def check_ending(path: Path) -> None:
     """Raise TableError unless a table can have this name."""
     if path.suffix not in (".csv", ".parquet"):
         raise TableError(f"{path}: ends in {path.suffix!r}, want .csv or .parquet")
+
+
+def _remedy(path: Path, wanted: str) -> str:
+    """Return what to do about a column that a table calls otherwise."""
+    if path.suffix != ".csv":
+        return f"call one of them {wanted!r}"
+    return f"geofix-train import {path} --column {wanted}=NAME -o TABLE makes a photo table of it"
+
+
+def _refuse_other_separators(path: Path) -> None:
+    """Raise TableError for a CSV file whose first line is separated, but not by commas."""
+    with path.open("rb") as file:
+        head = file.readline()
+    for separator in (b";", b"\t", b"|"):
+        if separator in head and b"," not in head:
+            raise TableError(
+                f"{path}: columns are separated by {separator.decode()!r}, want commas: "
+                "geofix-train import makes a photo table of any"
+            )
 
 
 def _read_numbers(columns: dict[str, list[Any]]) -> dict[int, str]:

@@ -1,17 +1,16 @@
 """Photos of a table, blurred where asked and decoded once, resampled as on the device."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from geofix.errors import ImageError
 from geofix.images import prepare_image
 from geofix.input_spec import InputSpec
 from geofix_train.photo_table import PhotoTable, TableError
 from geofix_train.privacy import BlurError, load_find_boxes, private_photo
+from geofix_train.progress import Progress
 
 _CHUNK = 256
 
@@ -53,9 +52,12 @@ def read_photos(
             return f"{table.row_name(row)}: {e}"
         return ""
 
-    with ThreadPoolExecutor(num_threads) as pool:
-        outcomes = pool.map(read, range(len(table)))
-        for row, problem in enumerate(_progress(outcomes, len(table))):
+    with (
+        ThreadPoolExecutor(num_threads) as pool,
+        Progress(desc="photos", unit="photo", total=len(table)) as progress,
+    ):
+        for row, problem in enumerate(pool.map(read, range(len(table)))):
+            progress.advance()
             if problem and on_error == "stop":
                 pool.shutdown(cancel_futures=True)
                 raise TableError(problem)
@@ -63,7 +65,3 @@ def read_photos(
                 is_read[row] = False
                 problems.append(problem)
     return photos, is_read, problems
-
-
-def _progress(outcomes: Iterator[str], total: int) -> "tqdm[str]":
-    return tqdm(outcomes, total=total, desc="photos", unit="photo", disable=None)

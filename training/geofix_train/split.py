@@ -1,4 +1,4 @@
-"""Splits of a photo table by group, so that no drive stands in two of them."""
+"""Splits of a photo table: made by group, so that no drive stands in two of them, and missed."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,6 +39,22 @@ def split_by_group(
         )
     split = _assign(sizes, shares, np.random.default_rng(seed))[own.ravel()]
     return replace(table, columns={**table.columns, "split": split})
+
+
+def missing_splits(table: PhotoTable) -> list[str]:
+    """Return a sentence for each split that no photo has, and what cannot be done without it."""
+    missing = {
+        "train": "fit has nothing to learn from",
+        "val": "kappa is not chosen but 1, and the confidence of a pack is not calibrated",
+        "test": "evaluate has nothing to measure with",
+    }
+    if table.is_train.any():  # a table without splits is all for training
+        del missing["train"]
+    return [
+        f"no photo has split {split!r}: {meaning}"
+        for split, meaning in missing.items()
+        if not (table.split == split).any()
+    ]
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:

@@ -1,5 +1,6 @@
 """What a run learns from, in memory: photos, their labels, and the imagery around them."""
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,9 @@ from geofix_train.config import ConfigError, FitConfig
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
 from geofix_train.prototypes import Mix, PrototypeGrid, label_mix, label_places
+from geofix_train.split import missing_splits
+
+_log = logging.getLogger(__name__)
 
 LOCAL_M = 800.0  # photos up to this far from each other can tell look-alike streets apart
 
@@ -40,14 +44,18 @@ class TrainingData:
 def load_training_data(config: FitConfig, *, on_error: str = "stop") -> TrainingData:
     """Read photos and imagery, and lay the prototypes' grid over them.
 
+    What the table lacks for codes and evaluation is logged at once, since training takes long.
+
     Raises:
         TableError: the photos cannot be used, or lie outside the imagery.
         ConfigError: the settings do not fit the data.
     """
     table, bad_rows = read_photo_table(Path(config.data.photos), on_error=on_error)
-    table = table[table.is_train]
-    if len(table) == 0:
+    if not table.is_train.any():
         raise TableError(f"{config.data.photos}: no photo has split 'train'")
+    for sentence in missing_splits(table):
+        _log.info("%s: %s", config.data.photos, sentence)
+    table = table[table.is_train]
     photos, is_read, unreadable = read_photos(
         table, input_spec(config), blur=config.data.blur, on_error=on_error
     )

@@ -2,10 +2,11 @@
 
 `hfov_deg` comes from the focal length on 35 mm film. A heading that the camera states against
 magnetic north is kept as it is, and the column `heading_north` says "magnetic"; where
-photos lie in subfolders, a subfolder is a sequence.
+photos lie in subfolders, a subfolder is a sequence, or one for each day.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,13 @@ _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _NORTHS = {"T": "true", "M": "magnetic"}
 
 
-def read_exif(source: Path) -> Found:
-    """Yield the photos of a folder and its subfolders, or one photo."""
+def read_exif(source: Path, *, by_day: bool = False) -> Found:
+    """Yield the photos of a folder and its subfolders, or one photo.
+
+    Args:
+        source: the folder or photo.
+        by_day: what a subfolder holds of a day is a sequence of its own, "SUBFOLDER 2024-05-01".
+    """
     endings = (*PHOTO_ENDINGS, *UNREADABLE_ENDINGS)  # those are named, and not passed over
     for path in photos_below(source, endings=endings) if source.is_dir() else [source]:
         if path.suffix.lower() in UNREADABLE_ENDINGS:
@@ -40,9 +46,17 @@ def read_exif(source: Path) -> Found:
         if source.is_dir() and path.parent != source:
             sequence_id = path.parent.relative_to(source).as_posix()
         try:
-            yield _photo(path, sequence_id)
+            photo = _photo(path, sequence_id)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
             yield BadPhoto(str(path), str(e))
+            continue
+        yield _of_its_day(photo) if by_day else photo
+
+
+def _of_its_day(photo: ImportedPhoto) -> ImportedPhoto:
+    if not (photo.sequence_id and photo.captured_at):
+        return photo
+    return replace(photo, sequence_id=f"{photo.sequence_id} {photo.captured_at[:10]}")
 
 
 def _photo(path: Path, sequence_id: str) -> ImportedPhoto:
