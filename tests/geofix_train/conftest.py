@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from geofix_train.cli import main
 from geofix_train.codes import EncodedRun, encode_run
 from geofix_train.config import FitConfig
 from geofix_train.fit import fit
@@ -12,7 +13,7 @@ from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.town import dataset, make_town
 from geofix_train.town.drives import Shot, plan_drives
 from geofix_train.town.raster import Warp, World, streets_around
-from tests.geofix_train.tiny_data import tiny_config, write_data
+from tests.geofix_train.tiny_data import tiny_config, write_data, write_toml
 
 SIZE_KM, NUM_PHOTOS, SEED = 0.8, 60, 1
 # West and north edges of the orthophoto tiles that are drawn: four of 16, since they take long.
@@ -97,3 +98,13 @@ def encoded(town_run: Path) -> EncodedRun:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny data set: `photos.parquet` and `aerial/`."""
     return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that the command line has finished, beside its `my.toml`."""
+    folder = tmp_path_factory.mktemp("cli")
+    config = tiny_config(data / "photos.parquet", data / "aerial", epochs=1)
+    toml = write_toml(config, folder / "my.toml")
+    assert main(["fit", str(toml), "-o", str(folder / "run")]) == 0
+    return folder / "run"
