@@ -49,7 +49,8 @@ sanitize: $(VENV)/.dev
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 GEOFIX_TEST_KERNEL=$(SANITIZED) $(BIN)/python -m pytest -q \
 	  tests/geofix_index/test_kernel.py tests/geofix_index/test_golden.py tests/geofix_index/test_index.py \
-	  tests/geofix_index/test_hostile_files.py tests/geofix_index/test_damaged_shard.py
+	  tests/geofix_index/test_hostile_files.py tests/geofix_index/test_damaged_shard.py \
+	  tests/geofix_index/test_score_aware.py
 
 # The runtime on every Python that is installed; the workstation packages need only one.
 test-pythons:

@@ -362,6 +362,76 @@ size_t geofix_disk(const uint64_t *parents, size_t num_parents, uint32_t level,
     return disk.num;
 }
 
+/* Scores that a cell's part can get: see score_aware.py, whose sums these are, in the same order. */
+static float dot(const float *a, const float *b, uint32_t num) {
+    float sum = a[0] * b[0];
+    for (uint32_t i = 1; i < num; ++i) sum += a[i] * b[i];
+    return sum;
+}
+
+/* The centroid's numbers lie `step` apart. */
+static float error_along(const float *along, const float *part, const float *centroid, size_t step,
+                         uint32_t num) {
+    float sum = along[0] * (part[0] - centroid[0]);
+    for (uint32_t i = 1; i < num; ++i) sum += along[i] * (part[i] - centroid[i * step]);
+    return sum;
+}
+
+/* Inner products of all centroids with a vector's part: the same order of additions for each, side
+ * by side for the processor. */
+static void dots(const float *columns, const float *part, uint32_t part_dim, uint32_t num_centroids,
+                 float *sums) {
+    for (uint32_t c = 0; c < num_centroids; ++c) sums[c] = columns[c] * part[0];
+    for (uint32_t i = 1; i < part_dim; ++i) {
+        columns += num_centroids;
+        for (uint32_t c = 0; c < num_centroids; ++c) sums[c] += columns[c] * part[i];
+    }
+}
+
+static uint32_t least_loss(const float *part, const float *along, const float *columns,
+                           const float *squares, uint32_t num_centroids, uint32_t part_dim,
+                           float if_zero, float weight) {
+    float loss[GEOFIX_MAX_CENTROIDS], error[GEOFIX_MAX_CENTROIDS];
+    dots(columns, part, part_dim, num_centroids, loss);
+    for (uint32_t c = 0; c < num_centroids; ++c) loss[c] = squares[c] - 2 * loss[c];
+    if (weight > 0.0f) {
+        dots(columns, along, part_dim, num_centroids, error);
+        for (uint32_t c = 0; c < num_centroids; ++c) {
+            float gap = if_zero - error[c];
+            loss[c] += weight * (gap * gap);
+        }
+    }
+    uint32_t best = 0;
+    for (uint32_t c = 1; c < num_centroids; ++c)
+        if (loss[c] < loss[best]) best = c;
+    return best;
+}
+
+void geofix_assign(const float *vectors, const float *directions, size_t num_vectors,
+                   const float *centroids, const float *squares, uint32_t num_subspaces,
+                   uint32_t part_dim, uint32_t num_centroids, float weight, uint32_t num_sweeps,
+                   uint8_t *chosen) {
+    size_t book = (size_t)num_centroids * part_dim;
+    for (size_t n = 0; n < num_vectors; ++n) {
+        float error = 0.0f; /* along the vector, of all parts that have a centroid */
+        for (uint32_t sweep = 0; sweep <= num_sweeps; ++sweep)
+            for (uint32_t m = 0; m < num_subspaces; ++m) {
+                const float *part = vectors + (n * num_subspaces + m) * part_dim;
+                const float *along = directions + (n * num_subspaces + m) * part_dim;
+                const float *columns = centroids + m * book, *own = squares + m * (book / part_dim);
+                uint8_t *choice = chosen + n * num_subspaces + m;
+                float left = error, if_zero = 0.0f;
+                if (sweep) {
+                    left -= error_along(along, part, columns + *choice, num_centroids, part_dim);
+                    if_zero = left + dot(along, part, part_dim);
+                }
+                *choice = (uint8_t)least_loss(part, along, columns, own, num_centroids, part_dim,
+                                              if_zero, sweep ? weight : 0.0f);
+                error = left + error_along(along, part, columns + *choice, num_centroids, part_dim);
+            }
+    }
+}
+
 void geofix_set_query(const float *table, uint32_t num_subspaces, uint32_t bits) {
     query_table = (Table){table, num_subspaces, bits};
 }

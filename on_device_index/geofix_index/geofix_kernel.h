@@ -20,10 +20,12 @@
 extern "C" {
 #endif
 
-#define GEOFIX_KERNEL_VERSION 3
+#define GEOFIX_KERNEL_VERSION 4
 
-/* Cells of a block, and most sub-quantizers that geofix_shortlist takes. */
+/* Cells of a block, and the most sub-quantizers that geofix_shortlist takes, and centroids that
+ * geofix_assign chooses among. */
 #define GEOFIX_BLOCK 32
+#define GEOFIX_MAX_CENTROIDS 256
 #define GEOFIX_MAX_SHORTLIST 512
 
 #if defined(_WIN32)
@@ -88,6 +90,21 @@ GEOFIX_API const char *geofix_instructions(void);
 GEOFIX_API size_t geofix_disk(const uint64_t *parents, size_t num_parents, uint32_t level,
                               const double *centre, double arc, double limit, uint64_t *first,
                               uint64_t *last, size_t room);
+
+/* Choose the centroids of vectors with the score-aware loss, as score_aware.py says it.
+ *
+ *   vectors     (num_vectors, num_subspaces * part_dim), rotated
+ *   directions  the same shape: vectors of unit length, or 0
+ *   centroids   (num_subspaces, part_dim, num_centroids): number i of all centroids side by side
+ *   squares     (num_subspaces, num_centroids): their inner products with themselves
+ *   weight      of the error along a vector: eta - 1
+ *   num_sweeps  over the sub-quantizers, after the nearest centroids
+ *   chosen      (num_vectors, num_subspaces), written
+ */
+GEOFIX_API void geofix_assign(const float *vectors, const float *directions, size_t num_vectors,
+                              const float *centroids, const float *squares, uint32_t num_subspaces,
+                              uint32_t part_dim, uint32_t num_centroids, float weight,
+                              uint32_t num_sweeps, uint8_t *chosen);
 
 /* Make `table` the query of the calling thread, for geofix_asymmetric. It must outlive its use. */
 GEOFIX_API void geofix_set_query(const float *table, uint32_t num_subspaces, uint32_t bits);

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-KERNEL_VERSION = 3
+KERNEL_VERSION = 4
 BLOCK = 32  # cells of a block
 MAX_SHORTLIST = 512  # sub-quantizers at most
 _DISK_RUNS = 4096  # room for the runs of a disk at first; a second try has enough
@@ -43,6 +43,10 @@ def load_kernel() -> ctypes.CDLL | None:
         array, size, number, array, ctypes.c_double, ctypes.c_double, array, array, size
     ]  # fmt: skip
     library.geofix_disk.restype = size
+    library.geofix_assign.argtypes = [
+        array, array, size, array, array, number, number, number, ctypes.c_float, number, array
+    ]  # fmt: skip
+    library.geofix_assign.restype = None
     library.geofix_instructions.restype = ctypes.c_char_p
     for setter in (library.geofix_set_query, library.geofix_set_products):
         setter.argtypes, setter.restype = [array, number, number], None
@@ -177,6 +181,37 @@ def disk(
         if num <= room:
             return first[:num], last[:num]
         room = num
+
+
+def assign(
+    library: ctypes.CDLL,
+    vectors: Floats,
+    directions: Floats,
+    centroids: Floats,
+    squares: Floats,
+    *,
+    weight: float,
+    num_sweeps: int,
+) -> PQCodes:
+    """Return the centroid of each subspace of each vector, (N, M); see `score_aware.assign`.
+
+    Args:
+        library: the kernel.
+        vectors: (N, D), rotated.
+        directions: (N, D), of unit length.
+        centroids: (M, K, D / M).
+        squares: (M, K), their inner products with themselves.
+        weight: of the error along a vector.
+        num_sweeps: over the subspaces.
+    """
+    columns = np.ascontiguousarray(centroids.swapaxes(1, 2))
+    arrays = [np.ascontiguousarray(a, np.float32) for a in (vectors, directions, columns, squares)]
+    chosen = np.empty((len(vectors), len(centroids)), np.uint8)
+    library.geofix_assign(
+        arrays[0].ctypes.data, arrays[1].ctypes.data, len(vectors), arrays[2].ctypes.data,
+        arrays[3].ctypes.data, *columns.shape, weight, num_sweeps, chosen.ctypes.data,
+    )  # fmt: skip
+    return chosen
 
 
 def entries(pq_codes: PQCodes, subspace: int, *, bits: int) -> PQCodes:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geofix_index import kernel
+
 ETA = 8.0  # found on learned codes; from 4 to 16 recall hardly differs
 _SWEEPS = 3  # over the subspaces; few choices change after so many
 _BLOCK = 4096  # vectors at a time: their numbers stay in the processor's cache
@@ -22,13 +24,26 @@ Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 
-def assign(vectors: Floats, centroids: Floats) -> Numbers:
+def assign(vectors: Floats, centroids: Floats, *, use_kernel: bool = True) -> Numbers:
     """Return the centroid of each subspace of each vector, (N, M).
 
     Args:
         vectors: (N, D), rotated.
         centroids: (M, K, D / M).
+        use_kernel: False chooses in NumPy, which gives the same.
     """
+    library = kernel.load_kernel() if use_kernel else None
+    if library is not None:
+        squares = np.asarray(_inner(np.moveaxis(centroids, 2, 0), np.moveaxis(centroids, 2, 0)))
+        return kernel.assign(
+            library,
+            vectors,
+            _directions(np.ascontiguousarray(vectors.T)).T,
+            centroids,
+            squares,
+            weight=ETA - 1,
+            num_sweeps=_SWEEPS,
+        ).astype(np.int64)
     chosen = np.empty((len(vectors), len(centroids)), np.int64)
     for at in range(0, len(vectors), _BLOCK):
         coding = _Coding(vectors[at : at + _BLOCK], centroids)
@@ -55,11 +70,7 @@ class _Coding:
     def __init__(self, vectors: Floats, centroids: Floats) -> None:
         self.centroids = centroids  # (M, K, d)
         columns = np.ascontiguousarray(vectors.T)  # (D, N)
-        length2 = np.zeros(len(vectors), np.float32)
-        for column in columns:
-            length2 += column * column
-        length = np.sqrt(length2)
-        along = columns / np.where(length > 0, length, np.float32(1))
+        along = _directions(columns)
         shape = (len(centroids), -1, len(vectors))
         self._parts, self._along = columns.reshape(shape), along.reshape(shape)  # (M, d, N)
         self.chosen = np.empty((len(centroids), len(vectors)), np.int64)
@@ -101,6 +112,12 @@ class _Coding:
         """Return what one subspace adds to the error along each vector, (N,)."""
         rebuilt = self.centroids[m].T[:, self.chosen[m]]
         return np.asarray(_inner(self._along[m], self._parts[m] - rebuilt))
+
+
+def _directions(columns: Floats) -> Floats:
+    """Return columns (D, N) at unit length; those of zeros as they are."""
+    length = np.sqrt(_inner(columns, columns))
+    return np.asarray(columns / np.where(length > 0, length, np.float32(1)))
 
 
 def _least(

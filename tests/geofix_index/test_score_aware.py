@@ -1,3 +1,5 @@
+import ctypes
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -101,3 +103,16 @@ def test_scores_of_like_vectors_come_out_better(data: tuple[Floats, Floats]) -> 
         return float(np.abs(((vectors - rebuilt) * query).sum(axis=1)).mean())
 
     assert gap(assign(vectors, centroids)) < 0.6 * gap(nearest(vectors, centroids))
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 8])
+def test_the_kernel_chooses_as_numpy_does(library: ctypes.CDLL, part: int) -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        vectors = rng.standard_normal((500, 6 * part)) * 10.0 ** rng.integers(-4, 4, (500, 1))
+        vectors[7] = 0
+        centroids = rng.standard_normal((6, 16 if seed % 2 else 256, part)).astype(np.float32)
+        centroids[:, 3] = centroids[:, 9]  # the first among equals counts
+        found = assign(vectors.astype(np.float32), centroids)
+        wanted = assign(vectors.astype(np.float32), centroids, use_kernel=False)
+        assert found.tolist() == wanted.tolist()
