@@ -131,7 +131,7 @@ def main() -> None:
         town = arguments.town or Path(folder) / "town"
         if not arguments.town:
             make_town(town, size_km=SIZE_KM, num_photos=NUM_PHOTOS, seed=SEED)
-        values = _training_speed(_town_config(town), is_on_gpu=is_on_gpu)
+        values = _training_speed(town_config(town), is_on_gpu=is_on_gpu)
     write_record(
         f"training_speed{ending}",
         title=f"Training speed on {where}",
@@ -141,7 +141,8 @@ def main() -> None:
     )
 
 
-def _town_config(town: Path) -> FitConfig:
+def town_config(town: Path) -> FitConfig:
+    """Return the default settings for a town."""
     return FitConfig(DataConfig(str(town / "photos.parquet"), str(town / "aerial")))
 
 

@@ -31,3 +31,12 @@ def runner(main: Main, capsys: pytest.CaptureFixture[str]) -> Run:
         return Outcome(status, captured.out, captured.err)
 
     return run
+
+
+def failure(outcome: Outcome) -> str:
+    """Check that a command failed as commands do; return what it said."""
+    assert outcome.status == 1
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("geofix-train: ")
+    return outcome.err.removeprefix("geofix-train: ").rstrip("\n")

@@ -331,7 +331,7 @@ static void add_run(Disk *disk, uint64_t first, uint64_t last) {
 
 static void add_cells(Disk *disk, Cell cell) {
     double chord2 = chord2_to_centre(&cell, disk->centre);
-    int is_finest = cell.level == disk->level;
+    int is_finest = cell.level >= disk->level;
     if (is_finest ? chord2 > disk->limit : chord2 > disk->outside[cell.level]) return;
     if (is_finest || chord2 <= disk->inside[cell.level]) {
         uint64_t reach = ((uint64_t)1 << 2 * (MAX_LEVEL - cell.level)) - 1;

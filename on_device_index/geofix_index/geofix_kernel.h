@@ -75,7 +75,8 @@ GEOFIX_API const char *geofix_instructions(void);
 
 /* Find which descendants of S2 cells have their centre in a disk.
  *
- *   parents   (num_parents) valid ids, ascending, none inside another, none finer than `level`
+ *   parents   (num_parents) valid ids, ascending, none inside another; one finer than `level`
+ *             counts as a descendant itself
  *   level     of the descendants, 0 to 30
  *   centre    (3) unit vector: x towards latitude 0, longitude 0, z towards the north pole
  *   arc       the radius in radians

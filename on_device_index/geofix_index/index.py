@@ -19,6 +19,7 @@ from geofix_index.shard import Rows, Shard
 GRAPH_FROM_CELLS = 32_768
 EXPANSION = 256  # candidates that a graph search keeps, at least
 _REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
+_FINER = 4**_REFINE_LEVELS  # blocks that one becomes at a step
 
 Cells = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
@@ -36,6 +37,7 @@ class ShardSource:
     """A shard that is opened when it is first needed."""
 
     parent: int
+    level: int  # of its cells
     open: Callable[[], Shard]
 
 
@@ -70,13 +72,17 @@ class CellIndex:
             use_kernel: False scans in NumPy.
 
         Raises:
-            ValueError: shards that overlap.
+            ValueError: shards that overlap, or whose cells have several levels.
         """
+        levels = sorted({shard.level for shard in shards})
+        if len(levels) > 1:
+            raise ValueError(f"shards of cells of levels {levels}, want one level")
         self.quantizer = quantizer
+        self._level = levels[0] if levels else s2.MAX_LEVEL
         self._shards = sorted(shards, key=lambda shard: shard.parent)
         self._parents = np.array([shard.parent for shard in self._shards], np.uint64)
-        first, last = s2.leaf_range(self._parents)
-        if (last[:-1] >= first[1:]).any():
+        first, self._parents_last = s2.leaf_range(self._parents)
+        if (self._parents_last[:-1] >= first[1:]).any():
             raise ValueError("shards overlap: each needs cells of its own")
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
@@ -159,53 +165,50 @@ class CellIndex:
 
     def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
         """Return the shards that hold cells of a region, and the rows of these cells."""
-        touched = np.flatnonzero(region.touches(self._parents))
-        if len(touched) == 0:
-            return []
-        parents = self._parents[touched]
-        shards = [self._shard(number) for number in touched.tolist()]
         library = kernel.load_kernel() if self._use_kernel else None
-        levels = {shard.level for shard in shards}
-        if library is not None and isinstance(region, Disk) and len(levels) == 1:
-            first, last = kernel.disk(
-                library, parents, levels.pop(), region.centre, arc=region.arc, limit=region.chord2
+        if library is not None and isinstance(region, Disk):
+            runs = kernel.disk(
+                library,
+                self._parents,
+                self._level,
+                region.centre,
+                arc=region.arc,
+                limit=region.chord2,
             )
-            return _rows_inside(shards, parents, first, last)
-        blocks = _cover(region, parents, shards)
-        found = _rows_inside(shards, parents, *s2.leaf_range(blocks))
+            return self._rows_inside(*runs)
+        found = self._rows_inside(*s2.leaf_range(self._cover(region)))
         admitted = [rows[region.admits(shard.cells(rows))] for shard, rows in found]
         return [
             (shard, rows) for (shard, _), rows in zip(found, admitted, strict=True) if len(rows)
         ]
 
+    def _cover(self, region: Region) -> Cells:
+        """Return blocks inside the parents that hold all cells of a region, ascending.
 
-def _cover(region: Region, parents: Cells, shards: Sequence[Shard]) -> Cells:
-    """Return blocks inside the parents that hold all their cells of a region, ascending.
+        A block costs about what a cell costs, so blocks become finer only while cells outnumber
+        them.
+        """
+        touched = np.flatnonzero(region.touches(self._parents))
+        num_cells = sum(len(self._shard(number)) for number in touched.tolist())
+        blocks = self._parents[touched]
+        level = int(s2.level_of(blocks).max(initial=0)) + _REFINE_LEVELS
+        while level <= self._level - _REFINE_LEVELS and len(blocks) * _FINER < num_cells:
+            blocks = s2.descendants(blocks, level=level)
+            blocks = blocks[region.touches(blocks)]
+            level += _REFINE_LEVELS
+        return blocks
 
-    A block costs about what a cell costs, so blocks become finer only while cells outnumber them.
-    """
-    num_cells = sum(len(shard) for shard in shards)
-    finest = min(shard.level for shard in shards) - _REFINE_LEVELS
-    level = int(s2.level_of(parents).max()) + _REFINE_LEVELS
-    blocks = parents
-    while level <= finest and len(blocks) * 4**_REFINE_LEVELS < num_cells:
-        blocks = s2.descendants(blocks, level=level)
-        blocks = blocks[region.touches(blocks)]
-        level += _REFINE_LEVELS
-    return blocks
-
-
-def _rows_inside(
-    shards: Sequence[Shard], parents: Cells, first: Cells, last: Cells
-) -> list[tuple[Shard, Rows]]:
-    """Return the shards with cells in runs of leaves, and the rows of these cells."""
-    ends = np.searchsorted(last, s2.leaf_range(parents)[1], side="right").tolist()
-    found = []
-    for shard, begin, end in zip(shards, [0, *ends], ends, strict=False):
-        rows = shard.rows_inside(first[begin:end], last[begin:end])
-        if len(rows):
-            found.append((shard, rows))
-    return found
+    def _rows_inside(self, first: Cells, last: Cells) -> list[tuple[Shard, Rows]]:
+        """Return the shards with cells in runs of leaves, and the rows of these cells."""
+        owner = np.searchsorted(self._parents_last, last)
+        found = []
+        for number in np.unique(owner).tolist():
+            begin, end = np.searchsorted(owner, [number, number + 1])
+            shard = self._shard(number)
+            rows = shard.rows_inside(first[begin:end], last[begin:end])
+            if len(rows):
+                found.append((shard, rows))
+        return found
 
 
 def _search_together(selection: _Selection, table: Floats, k: int) -> Matches:

@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,9 @@ class RegionPack:
     def index(self) -> CellIndex:
         """Return the pack's cells for searching. A shard is checked and opened when needed."""
         quantizer = self.quantizer()
+        level = self.manifest.cell_level
         sources = [
-            ShardSource(shard.parent, lambda shard=shard: self._open_shard(shard, quantizer))  # type: ignore[misc]
+            ShardSource(shard.parent, level, partial(self._open_shard, shard, quantizer))
             for shard in self.manifest.shards
         ]
         return CellIndex(quantizer, sources)

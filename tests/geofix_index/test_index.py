@@ -220,6 +220,15 @@ def test_shards_that_overlap_are_an_error(index: CellIndex, shards: list[Shard])
         CellIndex(index.quantizer, [*shards, shards[1]])
 
 
+def test_shards_of_cells_of_several_levels_are_an_error(
+    scan_files: ShardFiles, quantizers: dict[int, ProductQuantizer]
+) -> None:
+    shard = Shard.open(scan_files.cells, scan_files.payload, quantizers[8])
+    other = ShardSource(s2.cell_from_token("479aac") + (1 << 41), 15, lambda: shard)
+    with pytest.raises(ValueError, match=r"levels \[15, 16\], want one"):
+        CellIndex(quantizers[8], [shard, other])
+
+
 def test_an_index_without_shards_finds_nothing(
     quantizers: dict[int, ProductQuantizer], queries: Floats
 ) -> None:
@@ -245,7 +254,7 @@ def test_a_shard_is_opened_once_and_only_when_touched(
             opened.append(shard.parent)
             return shard
 
-        return ShardSource(shard.parent, open_shard)
+        return ShardSource(shard.parent, shard.level, open_shard)
 
     lazy = CellIndex(index.quantizer, [source(shard) for shard in shards])
     query = np.ones(16, np.float32)
@@ -264,7 +273,7 @@ def test_a_shard_is_opened_once_and_only_when_touched(
 def test_a_damaged_shard_is_an_error_at_each_search(
     scan_files: ShardFiles, quantizers: dict[int, ProductQuantizer], queries: Floats
 ) -> None:
-    source = ShardSource(PARENT, lambda: Shard.open(scan_files.cells, b"", quantizers[8]))
+    source = ShardSource(PARENT, 16, lambda: Shard.open(scan_files.cells, b"", quantizers[8]))
     lazy = CellIndex(quantizers[8], [source])
     for _ in range(2):
         with pytest.raises(ShardFormatError, match="a payload of 0 bytes"):

@@ -248,6 +248,12 @@ def test_a_disk_of_many_runs_comes_whole(
         assert [run.tolist() for run in found] == [run.tolist() for run in wanted]
 
 
+def test_a_parent_finer_than_the_cells_stands_for_itself(library: ctypes.CDLL) -> None:
+    leaf = s2.cell_from_latlon([47.37], [8.54], level=30)
+    first, last = kernel.disk(library, leaf, 16, np.array([1.0, 0, 0]), arc=4.0, limit=math.inf)
+    assert first.tolist() == last.tolist() == leaf.tolist()
+
+
 def test_instructions_are_named(library: ctypes.CDLL) -> None:
     assert kernel.instructions() in ("avx2", "neon", "portable")
 

@@ -13,6 +13,7 @@ from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.town import dataset, make_town
 from geofix_train.town.drives import Shot, plan_drives
 from geofix_train.town.raster import Warp, World, streets_around
+from tests.command_line import Run, runner
 from tests.geofix_train.tiny_data import tiny_config, write_data, write_toml
 
 SIZE_KM, NUM_PHOTOS, SEED = 0.8, 60, 1
@@ -108,3 +109,9 @@ def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     toml = write_toml(config, folder / "my.toml")
     assert main(["fit", str(toml), "-o", str(folder / "run")]) == 0
     return folder / "run"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command line and catches what it prints."""
+    return runner(main, capsys)

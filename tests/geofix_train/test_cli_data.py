@@ -5,17 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from geofix_train.cli import main
 from geofix_train.photo_table import read_photo_table
-from tests.command_line import Run, runner
+from tests.command_line import Run
 from tests.geofix_train.photo_files import camera_tags, gps_tags, write_exif_photo
 from tests.geofix_train.tiny_data import write_data, write_photos
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line and catches what it prints."""
-    return runner(main, capsys)
 
 
 @pytest.fixture

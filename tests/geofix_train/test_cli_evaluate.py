@@ -6,30 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from geofix_train.cli import main
 from geofix_train.evaluate import METHODS
 from geofix_train.predictions import read_predictions
-from tests.command_line import Outcome, Run, runner
+from tests.command_line import Run, failure
 
 NUM = 40  # photos of `data`
 PICTURES = ("recall.png", "errors.png", "prototypes.png", "scores.png")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line and catches what it prints."""
-    return runner(main, capsys)
-
-
-def failure(outcome: Outcome) -> str:
-    """Check that a command failed as commands do; return what it said."""
-    assert outcome.status == 1
-    assert outcome.out == ""
-    assert outcome.err.count("\n") == 1
-    assert outcome.err.startswith("geofix-train: ")
-    return outcome.err.removeprefix("geofix-train: ").rstrip("\n")
 
 
 def test_evaluate_prints_a_table_of_all_methods_and_writes_a_report(run: Run, fitted: Path) -> None:
