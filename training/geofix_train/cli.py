@@ -44,9 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _let_idle_threads_sleep_soon() -> None:
     """Set how long GNU OpenMP waits awake, unless the user has; torch reads it at import, later.
 
-    Threads that spin while they wait take the cores from those that they wait for. Small town, two
-    cores, steps a second alone and beside two busy processes: 10.0 and 1.2 as OpenMP has it, 9.5
-    and 3.9 with 3000 turns, 6.9 and 5.2 with none (OMP_WAIT_POLICY=PASSIVE).
+    Threads that spin while they wait take the cores from those that they wait for. The number is a
+    compromise by benchmarks/shared_cores.py: fast enough alone, better beside other programs.
     """
     if "OMP_WAIT_POLICY" not in os.environ:  # which GOMP_SPINCOUNT would overrule
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
