@@ -103,6 +103,7 @@ class CellIndex:
 
         Raises:
             ValueError: an embedding of another length or not finite, or k below 1.
+            TypeError: a region that is none.
             ShardFormatError: a shard, opened now, is damaged.
         """
         if k < 1:
@@ -165,6 +166,8 @@ class CellIndex:
 
     def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
         """Return the shards that hold cells of a region, and the rows of these cells."""
+        if not isinstance(region, Region):
+            raise TypeError(f"region is {region!r}, want a Disk, a Box or a CellUnion")
         library = kernel.load_kernel() if self._use_kernel else None
         if library is not None and isinstance(region, Disk):
             runs = kernel.disk(

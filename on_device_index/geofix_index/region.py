@@ -7,7 +7,7 @@ never no too often, so an index can pass over most of its cells without a look a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
+@runtime_checkable
 class Region(Protocol):
     """A part of the globe."""
 
@@ -42,6 +43,11 @@ class Disk:
     lat: float
     lon: float
     radius_m: float
+
+    def __post_init__(self) -> None:
+        _check_position(self.lat, self.lon)
+        if not 0 <= self.radius_m < float("inf"):
+            raise ValueError(f"radius_m is {self.radius_m}, want 0 or more metres")
 
     @property
     def centre(self) -> Floats:
@@ -83,6 +89,12 @@ class Box:
     north: float
     east: float
 
+    def __post_init__(self) -> None:
+        _check_position(self.south, self.west)
+        _check_position(self.north, self.east)
+        if self.south > self.north:
+            raise ValueError(f"a box from south {self.south} to north {self.north}: swapped?")
+
     def admits(self, cells: Cells) -> Mask:
         """Return which cells have their centre inside."""
         return self._within(cells, np.zeros(np.shape(cells)))
@@ -123,6 +135,11 @@ class CellUnion:
     def touches(self, cells: Cells) -> Mask:
         """Return which cells overlap the union."""
         return self.admits(cells)
+
+
+def _check_position(lat: float, lon: float) -> None:
+    if not (abs(lat) <= 90 and abs(lon) <= 180):  # not for NaN, either
+        raise ValueError(f"lat {lat}, lon {lon}: want degrees, lat -90 to 90, lon -180 to 180")
 
 
 def _chord2(arc: npt.ArrayLike) -> Floats:

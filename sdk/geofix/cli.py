@@ -101,6 +101,8 @@ def _add_pack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _prior(text: str) -> Prior:
+    if text.count(",") != 2:
+        raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}")
     try:
         lat, lon, radius_m = (float(part) for part in text.split(","))
         return Prior.disk(lat, lon, radius_m=radius_m)

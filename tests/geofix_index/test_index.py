@@ -242,6 +242,8 @@ def test_bad_arguments_are_refused(index: CellIndex, queries: Floats) -> None:
         index.search(queries[0], k=0)
     with pytest.raises(ValueError, match=r"shape \(12, 16\), want \(16,\)"):
         index.search(queries, k=1)
+    with pytest.raises(TypeError, match=r"region is \(47.0, 8.0\), want a Disk, a Box"):
+        index.search(queries[0], k=1, region=(47.0, 8.0))  # type: ignore[arg-type]
 
 
 def test_a_shard_is_opened_once_and_only_when_touched(

@@ -183,3 +183,25 @@ def test_an_empty_union_admits_nothing() -> None:
 def test_of_no_cells_none_belongs(region: Region) -> None:
     nothing = np.zeros(0, np.uint64)
     assert region.admits(nothing).shape == region.touches(nothing).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "message"),
+    [
+        (Disk, (200, 8, 5), "lat 200, lon 8: want degrees"),
+        (Disk, (47, 181, 5), "lon 181"),
+        (Disk, (float("nan"), 8, 5), "lat nan"),
+        (Disk, (47, 8, -5), "radius_m is -5, want 0 or more"),
+        (Disk, (47, 8, float("nan")), "radius_m is nan"),
+        (Disk, (47, 8, float("inf")), "radius_m is inf"),
+        (Box, (47.1, 8.2, 46.9, 8.4), "from south 47.1 to north 46.9: swapped?"),
+        (Box, (46.9, 8.2, 91, 8.4), "lat 91"),
+        (Box, (46.9, -200, 47, 8.4), "lon -200"),
+        (Box, (float("nan"), 0, 1, 1), "lat nan"),
+    ],
+)
+def test_numbers_that_are_no_region_are_refused(
+    kind: type[Disk] | type[Box], numbers: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(*numbers)

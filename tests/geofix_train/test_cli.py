@@ -157,15 +157,16 @@ def test_fit_says_how_far_it_is_where_there_is_no_terminal(
     lines = outcome.err.splitlines()
     assert re.fullmatch(r"geofix-train: photos: photo 1 of 32 \(3%\), about \d+ s left", lines[0])
     assert re.fullmatch(
-        r"geofix-train: fit: step 4 of 4 \(100%\), loss=\d+\.\d{3}, about 0 s left", lines[-1]
+        r"geofix-train: fit: step 4 of 4 \(100%\), loss=\d+\.\d{3}, about 0 s left", lines[-2]
     )
+    assert re.fullmatch(r"geofix-train: trained: 4 steps, loss=\d+\.\d{3}", lines[-1])
 
 
 def test_fit_says_at_once_what_a_table_without_splits_lacks(run: Run, tmp_path: Path) -> None:
     folder = write_data(tmp_path, split=[""] * NUM)
     toml = write_toml(tiny_config(folder / "photos.parquet", epochs=1), tmp_path / "my.toml")
     outcome = run("fit", toml, "-o", tmp_path / "run")
-    val, test, start = outcome.err.splitlines()
+    val, test, start, _ = outcome.err.splitlines()
     assert outcome.status == 0
     table = folder / "photos.parquet"
     assert val.startswith(f"geofix-train: {table}: no photo has split 'val': kappa is not chosen")

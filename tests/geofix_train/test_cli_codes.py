@@ -89,7 +89,9 @@ def test_codes_are_mixed_again_without_encoding(
     again = ("codes", fitted, "--codes", tmp_path / "mine", "--remix")
     outcome = run(*again, "--kappa", "0.3", "--shrink", "4")
     said = f"{tmp_path / 'mine'}: {len(first.cells)} cells, kappa 0.3 x n / (n + 4) for n photos\n"
-    assert outcome == (0, said, "")
+    assert (outcome.status, outcome.out) == (0, said)
+    assert outcome.err.startswith(f"geofix-train: replaces {tmp_path / 'mine'}: {len(first.cells)}")
+    assert "chosen on validation photos; reports so far are of those" in outcome.err
     mixed, whole = (
         read_cell_codes(tmp_path / name / "codes.safetensors") for name in ("mine", "whole")
     )

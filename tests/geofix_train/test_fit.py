@@ -73,7 +73,9 @@ def test_a_run_says_what_it_runs_on_and_from_where_it_goes_on(
             fit(config, tmp_path / "run")
     fit(config, tmp_path / "run")
     fit(config, tmp_path / "run")
-    assert caplog.messages == [
+    messages = caplog.messages
+    assert messages.pop(2).startswith(f"trained: {STEPS} steps, loss=")
+    assert messages == [
         f"training on the {device}, {STEPS} steps",
         f"going on from step 5 of {STEPS}, on the {device}",
         f"finished already: {STEPS} of {STEPS} steps",

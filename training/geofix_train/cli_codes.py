@@ -98,8 +98,11 @@ def _remix(arguments: argparse.Namespace) -> None:
         queries = read_queries(source / "queries.safetensors")
     else:
         _say_nothing_chosen(arguments)
-    codes = choose_mixing(codes, queries, kappa=arguments.kappa, shrink_photos=arguments.shrink)
     out = arguments.output or source
+    if out == source:
+        was = f"{_codes_text(codes, source)}, {codes.kappa_choice}"
+        print(f"geofix-train: replaces {was}; reports so far are of those", file=sys.stderr)
+    codes = choose_mixing(codes, queries, kappa=arguments.kappa, shrink_photos=arguments.shrink)
     _write(codes, queries, out)
     print(_codes_text(codes, out))
 

@@ -92,6 +92,7 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
         compile_for(model, make_batch(data, config, step, with_prototypes=False))
     _cut_log(run, step)
     saved_at = time.monotonic()
+    losses: dict[str, float] = {}
     with (
         (run / LOG).open("a", buffering=1) as log,
         Progress(desc="fit", unit="step", total=num_steps, done=step) as progress,
@@ -115,6 +116,8 @@ def fit(config: FitConfig, run: Path, *, on_error: str = "stop") -> Path:
                 raise KeyboardInterrupt
     save_checkpoint(run, model, optimizers, step=step, prototype_cells=data.grid.cells)
     draw_log(run)
+    if losses:  # else it was finished before
+        _log.info("trained: %d steps, loss=%.3f", num_steps, losses["loss"])
     return run
 
 

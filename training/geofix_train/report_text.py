@@ -241,11 +241,15 @@ def _slice_sections(slices: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
             continue
         yield f"## By {name}: found within {SLICED_AT_M} m, %\n"
         yield _slice_table(name, by_value, seen=seen)
-        for note in (values_text(name, by_value), _SLICE_NOTES.get(name), _few_text(by_value)):
+        notes = (values_text(name, by_value), _SLICE_NOTES.get(name), _few_text(by_value))
+        for note in (*notes, _OF_SEEN if seen else ""):
             if note:
                 yield f"{note.rstrip('.')}.\n"
     if alike:
         yield f"All photos have: {', '.join(alike)}.\n"
+
+
+_OF_SEEN = "of seen: the share that is found, divided by that of seen photos"
 
 
 def _slice_table(name: str, by_value: Mapping[str, Any], *, seen: float | None) -> str:
