@@ -26,6 +26,7 @@ from benchmarks import vector_sets
 from benchmarks.record import Value, write_record
 from benchmarks.vector_sets import Floats, Rows, VectorSet
 from geofix_index import CellIndex, ProductQuantizer, Shard, build_shard, tune
+from geofix_index.index import GRAPH_FROM_CELLS
 from geofix_index.shard import MAX_DEPTH
 
 SHARD_LEVEL = {"scan": 10, "usearch": 8}  # as packs have
@@ -34,10 +35,12 @@ TOP = 10
 NUM_CROPS = 200_000
 ID_BYTES = 8  # of faiss and USearch
 EXACT = "exact, float32"
+EXHAUSTIVE = "exhaustive"
 _MEANING = """{cells:,} {what} of {dim} dimensions, {queries:,} queries. *Found*: the best cell is
 right: {right}. *As exact*: it is the one that exact scores put first. Time: median from embedding
 to the ten best, one thread, in turns; *to the fast scan*: divided by that of faiss
-{fast}. Bytes a cell with what says which cell it is; codebooks apart.{more}"""
+{fast}. *Exhaustive*: without the graph. Bytes a cell with what says which cell it is; codebooks
+apart.{more}"""
 _TUNED = """ *Tuned*: centroids learned from other queries, which have no part in the figures."""
 
 
@@ -146,6 +149,8 @@ def _ours(
     pq_codes = quantizer.encode(data.codes)
     name = f"geofix {kind}, {num_subspaces} x {bits} bits"
     yield _our_index(data, name, kind, pq_codes, quantizer)
+    if kind == "usearch":
+        yield _our_index(data, f"{name}, {EXHAUSTIVE}", kind, pq_codes, quantizer)
     if tuned:
         better = tune(quantizer, data.codes, data.tuning, data.tuning_own)
         yield _our_index(data, f"{name}, tuned", kind, pq_codes, better)
@@ -166,7 +171,8 @@ def _our_index(
         files = build_shard(data.cells[own], pq_codes[own], quantizer, parent=parent, kind=kind)
         shards.append(Shard.open(files.cells, files.payload, quantizer))
         num_bytes += len(files.cells) + len(files.payload)
-    index = CellIndex(quantizer, shards)
+    graph_from = 2 * len(data.cells) if name.endswith(EXHAUSTIVE) else GRAPH_FROM_CELLS
+    index = CellIndex(quantizer, shards, graph_from_cells=graph_from)
 
     def search(query: Floats) -> Rows:
         return np.searchsorted(data.cells, index.search(query, k=TOP).cells)
