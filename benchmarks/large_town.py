@@ -97,6 +97,7 @@ def _make_pack(run: Path, encoded: EncodedRun, codes: CellCodes) -> Path:
         cell_codes=codes.cell_codes,
         encoders=[export_encoder(run)],
         queries=encoded.queries("val"),
+        photographed=codes.photographed,
         title="Large synthetic town",
         attribution="geofix built-in town",
         license="Apache-2.0",

@@ -25,7 +25,7 @@ import geofix_index.cells as s2
 from benchmarks.record import Value, write_record
 from benchmarks.vector_sets import CROPS_ROOT, Floats, Rows, VectorSet, crop_cells, crops
 from geofix.pack import RegionPack
-from geofix_index import CellIndex, Disk, Shard
+from geofix_index import CellIndex, Disk
 from geofix_index.index import GRAPH_FROM_CELLS
 
 NUM_CELLS = 1_000_000
@@ -120,14 +120,8 @@ def _open(path: Path, kind: str) -> list[Value]:
 
 def _open_all(pack: RegionPack, graph_from_cells: int = GRAPH_FROM_CELLS) -> CellIndex:
     quantizer = pack.quantizer()
-    return CellIndex(
-        quantizer,
-        [
-            Shard.open(pack.read(shard.cells_entry), pack.read(shard.payload_entry), quantizer)
-            for shard in pack.manifest.shards
-        ],
-        graph_from_cells=graph_from_cells,
-    )
+    shards = [pack.open_shard(shard, quantizer) for shard in pack.manifest.shards]
+    return CellIndex(quantizer, shards, graph_from_cells=graph_from_cells)
 
 
 def _exhaustive(path: Path) -> CellIndex:

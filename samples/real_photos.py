@@ -100,6 +100,7 @@ def leave_one_out(photos: EncodedPhotos, pack: Path, *, level: int, group: str) 
             cell_codes=made.codes.cell_codes,
             encoders=[made.encoder],
             queries=made.queries,
+            photographed=made.codes.photographed,
         )
         with Localizer.open(pack) as localizer:
             for row in np.flatnonzero(is_query):

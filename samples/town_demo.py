@@ -77,6 +77,7 @@ def main(
             cell_codes=codes.cell_codes,
             encoders=[encoder],
             queries=encoded.queries("val"),
+            photographed=codes.photographed,
             title="Synthetic town",
             attribution="geofix built-in town",
             license="Apache-2.0",

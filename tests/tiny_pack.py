@@ -22,7 +22,7 @@ from geofix.backends.onnx import OnnxEncoder
 from geofix.geo import LatLon, distance_m
 from geofix.images import fit_image
 from geofix.input_spec import InputSpec
-from geofix.pack import EncoderFile, write_pack
+from geofix.pack_writer import EncoderFile, write_pack
 from geofix.posterior import Calibration
 from geofix_index import ProductQuantizer, ShardFiles, build_shard, kernel_version
 from geofix_index import cells as s2
@@ -69,9 +69,8 @@ class TinyRegion:
             path,
             pack_id=path.stem,
             title="A tiny region",
-            cells=self.cells,
             quantizer=self.quantizer,
-            shards=self.shards,
+            shards=[files for _, files in self.shards],
             encoders=[self.encoder] if encoders is None else encoders,
             calibration=calibration,
             **named,

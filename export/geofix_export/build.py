@@ -1,18 +1,25 @@
 """Build a region pack from arrays: quantize the cell codes, cut them into shards, calibrate."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from geofix.manifest import Manifest
-from geofix.pack import EncoderFile, write_pack
-from geofix.posterior import NUM_CANDIDATES, Calibration, fit_calibration
-from geofix_index import CellIndex, ProductQuantizer, Shard, ShardFiles, build_shard
+import geofix
+from geofix.geo import LatLon, distance_m
+from geofix.manifest import EntryDigest, Manifest
+from geofix.pack import RegionPack
+from geofix.pack_writer import EncoderFile, PackText, PackWriter
+from geofix.posterior import NUM_CANDIDATES, Calibration, fit_calibration, posterior
+from geofix.validation import Validation
+from geofix_index import CellIndex, ProductQuantizer, ShardFiles, build_shard
 from geofix_index import cells as s2
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.cell_codes import Queries
@@ -32,20 +39,26 @@ def build_pack(
     cells: npt.NDArray[np.uint64],
     cell_codes: npt.NDArray[np.float32],
     encoders: Sequence[EncoderArtifact] = (),
+    embed_encoders: bool = True,
     queries: Queries | None = None,
+    photographed: npt.NDArray[np.bool_] | None = None,
+    base: RegionPack | None = None,
     quantizer: ProductQuantizer | None = None,
-    index: str = "usearch",
+    index: str | None = None,
     bytes_per_cell: int | None = None,
     shard_level: int | None = None,
     pack_id: str = "",
     title: str = "",
     attribution: str = "",
     license: str = "",
-    pack_version: int = 1,
+    pack_version: int | None = None,
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Manifest:
     """Write a region pack and return its manifest.
+
+    Of `cell_codes` and of the pack no more than some shards are in memory at once. The same cells,
+    codes and quantizer give the same bytes on every machine with the same versions of tools.
 
     Args:
         out: the pack's path, written whole or not at all.
@@ -53,46 +66,67 @@ def build_pack(
         cell_codes: (N, D). Read in blocks where the cells are ascending, so that they may be
             mapped from a file that does not fit into memory.
         encoders: that give query embeddings of D dimensions; none for teams that embed elsewhere.
+        embed_encoders: False names the encoders by their hash and leaves them out.
         queries: validation embeddings with their places, to calibrate with; without them the
             pack is marked uncalibrated.
+        photographed: (N,) which cells ground photos were trained on, for `Coverage`.
+        base: an earlier release, which gives whatever is not given here, and the version before
+            this one's. With its quantizer, shards in which nothing changed keep their bytes, and
+            an update need not fetch them.
         quantizer: an earlier one, for byte-equal packs; trained on `cell_codes` if absent.
-        index: kind of the shards, "usearch" or "scan".
+        index: kind of the shards, "usearch" (if None) or "scan".
         bytes_per_cell: of a pq code; see `train_quantizer`.
         shard_level: S2 level of the shards' parent cells; None suits the kind.
         pack_id: the same for all versions of a region; if empty, the file's name.
         title: of the region; the pack's id, if empty.
         attribution: of the imagery.
         license: of the imagery.
-        pack_version: grows with each release of the region.
+        pack_version: grows with each release of the region; 1, if None.
         provenance: where the codes come from.
         seed: of the quantizer's training.
 
     Raises:
         ValueError: arrays that do not fit together, not finite, or cells that are not S2 cells.
     """
+    old = None if base is None else base.manifest
+    index = index or (old.shards[0].kind if old else "usearch")
     if index not in SHARD_LEVEL:
         raise ValueError(f"index is {index!r}, want 'usearch' or 'scan'")
-    cells, cell_codes = _checked(cells, cell_codes, encoders, queries)
+    cells, cell_codes, photographed = _checked(cells, cell_codes, encoders, queries, photographed)
+    if quantizer is None and base is not None:
+        quantizer = _quantizer_of(base, cell_codes.shape[1], bytes_per_cell)
     quantizer = quantizer or train_quantizer(
         cell_codes, index=index, bytes_per_cell=bytes_per_cell, seed=seed
     )
-    shards = list(_shards(cells, cell_codes, quantizer, index, shard_level))
-    calibration = _calibrate(quantizer, shards, queries)
-    pack_id = pack_id or out.stem
-    return write_pack(
-        out,
-        pack_id=pack_id,
-        title=title or pack_id,
-        cells=cells,
-        quantizer=quantizer,
-        shards=shards,
-        encoders=[_encoder_file(encoder, calibration) for encoder in encoders],
-        calibration=None if encoders else calibration,
-        attribution=attribution,
-        license=license,
-        pack_version=pack_version,
-        provenance=dict(provenance or {}),
+    level = SHARD_LEVEL[index] if shard_level is None else shard_level
+    text = PackText(
+        pack_id=pack_id or (old.pack_id if old else out.stem),
+        title=title or (old.title if old else pack_id or out.stem),
+        attribution=attribution or (old.attribution if old else ""),
+        license=license or (old.license if old else ""),
+        pack_version=pack_version or (old.pack_version + 1 if old else 1),
     )
+    with PackWriter(out, quantizer) as writer:
+        for rows, files in _shards(cells, cell_codes, quantizer, index, level):
+            own = None if photographed is None else photographed[rows]
+            writer.add_shard(files, photographed=own)
+        calibration = _calibrate(writer.index(), queries, cells, photographed)
+        return writer.finish(
+            text,
+            encoders=[_encoder_file(e, calibration, embed=embed_encoders) for e in encoders],
+            calibration=None if encoders else calibration,
+            provenance={"tools": _tools(), **(provenance or {})},
+        )
+
+
+def _quantizer_of(base: RegionPack, dim: int, bytes_per_cell: int | None) -> ProductQuantizer:
+    quantizer = base.quantizer()
+    if quantizer.dim != dim or bytes_per_cell not in (None, quantizer.bytes_per_cell):
+        raise ValueError(
+            f"{base.path} has {quantizer.dim} dimensions in {quantizer.bytes_per_cell} bytes a "
+            f"cell, wanted are {dim} in {bytes_per_cell or 'as many'}: build without a base"
+        )
+    return quantizer
 
 
 def train_quantizer(
@@ -152,12 +186,15 @@ def _checked(
     cell_codes: npt.NDArray[np.float32],
     encoders: Sequence[EncoderArtifact],
     queries: Queries | None,
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
+    photographed: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
     """Return the arrays sorted by cell, or say what is wrong with them."""
     if cell_codes.ndim != 2 or len(cells) != len(cell_codes) or len(cells) == 0:
         raise ValueError(
             f"cells are {cells.shape}, cell_codes {cell_codes.shape}: want (N,), (N, D) with N > 0"
         )
+    if photographed is not None and photographed.shape != cells.shape:
+        raise ValueError(f"photographed is {photographed.shape}, want {cells.shape} as the cells")
     for at in range(0, len(cells), _BLOCK):
         finite = np.isfinite(cell_codes[at : at + _BLOCK]).all(axis=1)
         if not finite.all():
@@ -175,9 +212,9 @@ def _checked(
             f"{cell_codes.shape[1]}: they are of another run"
         )
     if (cells[1:] > cells[:-1]).all():
-        return cells, cell_codes
+        return cells, cell_codes, photographed
     order = np.argsort(cells)
-    return cells[order], cell_codes[order]
+    return cells[order], cell_codes[order], None if photographed is None else photographed[order]
 
 
 def _shards(
@@ -185,45 +222,97 @@ def _shards(
     cell_codes: npt.NDArray[np.float32],
     quantizer: ProductQuantizer,
     kind: str,
-    shard_level: int | None,
-) -> Iterator[tuple[int, ShardFiles]]:
-    """Yield the shards by parent cell; descendants of a parent are neighbours in cell order.
+    level: int,
+) -> Iterator[tuple[slice, ShardFiles]]:
+    """Yield rows and files of the shards; descendants of a parent are neighbours in cell order.
 
-    Each is built by one thread, since a graph comes out alike only so; several side by side.
+    Each is built by one thread, since a graph comes out alike only so; several side by side, but
+    not many more than there are cores, since each waits in memory until it is taken.
     """
-    level = SHARD_LEVEL[kind] if shard_level is None else shard_level
     parents = s2.parent(cells, level=level)
-    starts = np.flatnonzero(np.r_[True, parents[1:] != parents[:-1]])
+    starts = np.flatnonzero(np.r_[True, parents[1:] != parents[:-1]]).tolist()
 
-    def build(start: int, stop: int) -> tuple[int, ShardFiles]:
-        pq_codes = quantizer.encode(cell_codes[start:stop])
-        parent = int(parents[start])
-        files = build_shard(cells[start:stop], pq_codes, quantizer, parent=parent, kind=kind)
-        return parent, files
+    def build(rows: slice) -> ShardFiles:
+        pq_codes = quantizer.encode(cell_codes[rows])
+        parent = int(parents[rows.start])
+        return build_shard(cells[rows], pq_codes, quantizer, parent=parent, kind=kind)
 
+    at_once = (os.cpu_count() or 1) + 1
+    waiting: deque[tuple[slice, Future[ShardFiles]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(build, starts, [*starts[1:], len(cells)])
+        for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
+            if len(waiting) == at_once:
+                rows, files = waiting.popleft()
+                yield rows, files.result()
+            waiting.append((slice(start, stop), pool.submit(build, slice(start, stop))))
+        for rows, files in waiting:
+            yield rows, files.result()
 
 
 def _calibrate(
-    quantizer: ProductQuantizer, shards: list[tuple[int, ShardFiles]], queries: Queries | None
+    index: CellIndex,
+    queries: Queries | None,
+    cells: npt.NDArray[np.uint64],
+    photographed: npt.NDArray[np.bool_] | None,
 ) -> Calibration | None:
-    """Fit the posterior to how the finished index scores the validation queries."""
+    """Fit the posterior to how the finished index scores the validation queries, and sum it up."""
     if queries is None or len(queries.latlon) == 0:
         return None
-    opened = [Shard.open(files.cells, files.payload, quantizer) for _, files in shards]
-    index = CellIndex(quantizer, opened)
     found = [index.search(embedding, k=NUM_CANDIDATES) for embedding in queries.embeddings]
-    return fit_calibration(found, queries.latlon)
+    calibration = fit_calibration(found, queries.latlon)
+    answers = [posterior(matches, calibration) for matches in found]
+    is_fixed = np.array([answer.status == "fixed" for answer in answers])
+    errors_m = np.array(
+        [
+            distance_m(answer.latlon, LatLon(*place))
+            for answer, place in zip(answers, queries.latlon.tolist(), strict=True)
+        ]
+    )
+    of_kind = _kinds_of_place(queries, cells, photographed)
+    return replace(
+        calibration,
+        validation={
+            kind: Validation.of(errors_m[own], is_fixed[own])
+            for kind, own in of_kind.items()
+            if own.any()
+        },
+    )
 
 
-def _encoder_file(encoder: EncoderArtifact, calibration: Calibration | None) -> EncoderFile:
+def _kinds_of_place(
+    queries: Queries,
+    cells: npt.NDArray[np.uint64],
+    photographed: npt.NDArray[np.bool_] | None,
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which queries were taken in cells of each kind."""
+    everywhere = np.ones(len(queries.latlon), bool)
+    if photographed is None:
+        return {"all": everywhere}
+    own = s2.cell_from_latlon(*queries.latlon.T, level=int(s2.level_of(cells[0])))
+    row = np.minimum(np.searchsorted(cells, own), len(cells) - 1)
+    has_cell = cells[row] == own
+    return {
+        "all": everywhere,
+        "photographed": has_cell & photographed[row],
+        "not_photographed": has_cell & ~photographed[row],
+    }
+
+
+def _encoder_file(
+    encoder: EncoderArtifact, calibration: Calibration | None, *, embed: bool
+) -> EncoderFile:
     return EncoderFile(
         target=encoder.target,
         precision=encoder.precision,
         filename=encoder.filename,
-        data=encoder.data,
+        data=encoder.data if embed else b"",
+        referenced=None if embed else EntryDigest.of(encoder.data),
         input_spec=encoder.input_spec,
         dim=encoder.dim,
         calibration=calibration,
     )
+
+
+def _tools() -> dict[str, str]:
+    """Return the versions that the bytes of a pack depend on."""
+    return {"geofix": geofix.__version__, **{name: version(name) for name in ("numpy", "usearch")}}

@@ -37,15 +37,20 @@ def _parser() -> argparse.ArgumentParser:
     pack = commands.add_parser("pack", help=text, description=text)
     pack.add_argument("codes", type=Path, metavar="CODES", help="codes.safetensors")
     pack.add_argument("--encoder", type=Path, nargs="+", default=[], metavar="DIR")
+    text = "name the encoders by their hash and leave them out, so that many packs share one"
+    pack.add_argument("--reference-encoders", action="store_true", help=text)
     pack.add_argument("--queries", type=Path, metavar="FILE", help="queries.safetensors")
-    pack.add_argument("--index", choices=("usearch", "scan"), default="usearch")
+    pack.add_argument("--index", choices=("usearch", "scan"), help="(usearch)")
     text = "of a pq code (32, or half the dimensions where that is less)"
     pack.add_argument("--bytes-per-cell", type=int, metavar="N", help=text)
+    text = "an earlier release: the same quantizer, so that what did not change keeps its bytes, "
+    text += "the same id and texts, the next version"
+    pack.add_argument("--base", type=Path, metavar="PACK", help=text)
     pack.add_argument("--pack-id", default="", help="stays with the region (the file's name)")
     pack.add_argument("--title", default="", help="of the region")
     pack.add_argument("--attribution", default="", help="of the imagery")
     pack.add_argument("--license", default="", help="of the imagery")
-    pack.add_argument("--pack-version", type=int, default=1, help="grows with each release (1)")
+    pack.add_argument("--pack-version", type=int, help="grows with each release (1)")
     pack.add_argument("-o", "--output", type=Path, required=True, metavar="PACK")
     pack.set_defaults(run_command=_pack)
     return parser
@@ -63,15 +68,18 @@ def _encoder(arguments: argparse.Namespace) -> None:
 def _pack(arguments: argparse.Namespace) -> None:
     from geofix_export.build import build_pack
     from geofix_train.artifact import read_artifact
-    from geofix_train.cell_codes import read_cell_codes, read_queries
+    from geofix_train.cell_codes import map_cell_codes, read_queries
 
-    codes = read_cell_codes(arguments.codes)
+    codes = map_cell_codes(arguments.codes)
     build_pack(
         arguments.output,
         cells=codes.cells,
         cell_codes=codes.cell_codes,
         encoders=[read_artifact(folder) for folder in arguments.encoder],
+        embed_encoders=not arguments.reference_encoders,
         queries=read_queries(arguments.queries) if arguments.queries else None,
+        photographed=codes.photographed,
+        base=geofix.RegionPack.open(arguments.base) if arguments.base else None,
         index=arguments.index,
         bytes_per_cell=arguments.bytes_per_cell,
         pack_id=arguments.pack_id,
@@ -79,6 +87,6 @@ def _pack(arguments: argparse.Namespace) -> None:
         attribution=arguments.attribution,
         license=arguments.license,
         pack_version=arguments.pack_version,
-        provenance={**codes.provenance, **codes.mixing},
+        provenance=codes.provenance,
     )
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geofix_index.sphere import EARTH_RADIUS_M
+from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 
 MAX_LEVEL = 30
 
@@ -62,6 +62,24 @@ def vertices(cells: npt.ArrayLike) -> Floats:
         s, t = (((k & -size) + d * size) / _MAX_SIZE for k, d in ((i, di), (j, dj)))
         corners.append(_latlon(*_xyz_from_face_uv(face, _uv_from_st(s), _uv_from_st(t))))
     return np.stack(corners, axis=-2)
+
+
+def area_m2(cells: npt.ArrayLike) -> Floats:
+    """Return the areas on the sphere: of the two triangles that a diagonal makes of each cell.
+
+    The spherical excess of a triangle is 2 atan2(a . b x c, 1 + a.b + b.c + c.a) (Van Oosterom and
+    Strackee, 1983).
+    """
+    corners = unit_vectors(*np.moveaxis(vertices(cells), -1, 0))
+    a, b, c, d = (corners[..., i, :] for i in range(4))
+    excess = [
+        2 * np.arctan2(
+            (p * np.cross(q, r)).sum(axis=-1),
+            1 + (p * q).sum(axis=-1) + (q * r).sum(axis=-1) + (r * p).sum(axis=-1),
+        )
+        for p, q, r in ((a, b, c), (a, c, d))
+    ]  # fmt: skip
+    return np.asarray(EARTH_RADIUS_M**2 * (excess[0] + excess[1]))
 
 
 def level_of(cells: npt.ArrayLike) -> Ints:

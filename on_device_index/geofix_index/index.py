@@ -38,7 +38,11 @@ class ShardSource:
 
     parent: int
     level: int  # of its cells
+    num_cells: int
     open: Callable[[], Shard]
+
+    def __len__(self) -> int:
+        return self.num_cells
 
 
 class _Selection(NamedTuple):
@@ -117,6 +121,15 @@ class CellIndex:
         """Return the cells of the index that belong to a region, ascending."""
         found = [shard.cells(rows) for shard, rows in self._rows_of(region)]
         return np.concatenate([np.zeros(0, np.uint64), *found])
+
+    def rows_in(self, region: Region) -> Rows:
+        """Return where `cells_in` stand among all cells of the index, which ascend."""
+        starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        found = [
+            starts[np.searchsorted(self._parents, np.uint64(shard.parent))] + rows
+            for shard, rows in self._rows_of(region)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards[number]

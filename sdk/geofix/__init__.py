@@ -6,6 +6,7 @@ with Localizer.open("town.geofix") as localizer:
     fix = localizer.localize("photo.jpg", prior=Prior.disk(47.37, 8.54, radius_m=5000))
 """
 
+from geofix.coverage import Coverage, LocalCoverage
 from geofix.encoder import QueryEncoder
 from geofix.errors import (
     BackendUnavailable,
@@ -21,10 +22,11 @@ from geofix.errors import (
 from geofix.fix import Candidate, Fix
 from geofix.geo import Bounds, LatLon, distance_m
 from geofix.input_spec import InputSpec
-from geofix.localizer import Coverage, Localizer, localize
+from geofix.localizer import Localizer, localize
 from geofix.manifest import Manifest
 from geofix.pack import RegionPack
 from geofix.prior import Prior
+from geofix.validation import Validation
 
 __version__ = "0.1.0"
 
@@ -38,6 +40,7 @@ __all__ = [
     "ImageError",
     "InputSpec",
     "LatLon",
+    "LocalCoverage",
     "Localizer",
     "Manifest",
     "PackCorruptError",
@@ -49,6 +52,7 @@ __all__ = [
     "PriorOutsidePack",
     "QueryEncoder",
     "RegionPack",
+    "Validation",
     "__version__",
     "distance_m",
     "localize",

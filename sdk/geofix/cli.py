@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import geofix
+from geofix import cli_arguments
 from geofix.backends import BACKENDS
+from geofix.cli_pack import add_pack, add_trust
 from geofix.fix import Fix
 from geofix.geo import LatLon
-from geofix.prior import Prior
 
-_MAX_CELLS_ON_MAP = 20_000
 _MAP_MARGIN_M = 400.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(_join_prior(words))
+    arguments = _parser().parse_args(cli_arguments.join_numbers(words))
     try:
         status: int = arguments.run_command(arguments)
         sys.stdout.flush()
@@ -41,17 +41,6 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _join_prior(words: list[str]) -> list[str]:
-    """Write `--prior X` as `--prior=X`: argparse takes a negative latitude for an option."""
-    joined: list[str] = []
-    for word in words:
-        if joined and joined[-1] == "--prior":
-            joined[-1] = f"--prior={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="geofix", description="Localize photos with a region pack, offline."
@@ -59,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_localize(commands)
-    _add_pack(commands)
+    add_pack(commands)
     text = "Show versions, backends and whether the C kernel runs."
     info = commands.add_parser("info", help=text, description=text)
     info.set_defaults(run_command=_info)
@@ -72,9 +61,15 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("pack", type=Path, metavar="PACK", help="a region pack, *.geofix")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     command.add_argument(
-        "--prior", type=_prior, metavar="LAT,LON,RADIUS_M", help="the camera is in this disk"
+        "--prior",
+        type=cli_arguments.disk,
+        metavar="LAT,LON,RADIUS_M",
+        help="the camera is in this disk",
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto")
+    text = "model file that the pack names and does not carry, or a folder that holds it"
+    command.add_argument("--encoder", type=Path, metavar="FILE", help=text)
+    add_trust(command)
     command.add_argument("-k", type=int, default=5, metavar="N", help="number of candidates (5)")
     form = command.add_mutually_exclusive_group()
     form.add_argument(
@@ -85,35 +80,16 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.set_defaults(run_command=_localize)
 
 
-def _add_pack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "Look into a region pack or check it."
-    packs = commands.add_parser("pack", help=text, description=text)
-    actions = packs.add_subparsers(required=True, metavar="ACTION")
-    text = "Show what a pack holds and covers."
-    info = actions.add_parser("info", help=text, description=text)
-    info.add_argument("pack", type=Path, metavar="PACK")
-    info.add_argument("--json", action="store_true", help="print the manifest")
-    info.set_defaults(run_command=_pack_info)
-    text = "Check every entry of a pack against its hash, and open every shard."
-    verify = actions.add_parser("verify", help=text, description=text)
-    verify.add_argument("pack", type=Path, metavar="PACK")
-    verify.set_defaults(run_command=_pack_verify)
-
-
-def _prior(text: str) -> Prior:
-    if text.count(",") != 2:
-        raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}")
-    try:
-        lat, lon, radius_m = (float(part) for part in text.split(","))
-        return Prior.disk(lat, lon, radius_m=radius_m)
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}: {e}") from e
-
-
 def _localize(arguments: argparse.Namespace) -> int:
     found: list[tuple[Path, Fix]] = []
     status = 0
-    with geofix.Localizer.open(arguments.pack, backend=arguments.backend) as localizer:
+    with geofix.Localizer.open(
+        arguments.pack,
+        backend=arguments.backend,
+        encoder=arguments.encoder,
+        public_key=arguments.key,
+        min_version=arguments.min_version,
+    ) as localizer:
         for path in arguments.images:
             try:
                 fix = localizer.localize(path, prior=arguments.prior, k=arguments.k)
@@ -155,58 +131,13 @@ def _feature(path: Path, fix: Fix) -> dict[str, Any]:
 
 
 def _draw(out: Path, localizer: geofix.Localizer, fixes: list[Fix]) -> None:
-    from geofix.map_image import bounds_around, draw_map
+    from geofix.map_image import MAX_DRAWN_CELLS, bounds_around, draw_map
 
     reach = max([fix.accuracy_m or 0.0 for fix in fixes])
     places = [LatLon(fix.latlon.lat, fix.latlon.lon) for fix in fixes]
     bounds = bounds_around(places, margin_m=_MAP_MARGIN_M + reach)
     cells = localizer.coverage.cells_in(bounds)
-    draw_map(out, bounds=bounds, fixes=fixes, cells=cells[:_MAX_CELLS_ON_MAP])
-
-
-def _pack_info(arguments: argparse.Namespace) -> int:
-    pack = geofix.RegionPack.open(arguments.pack)
-    manifest = pack.manifest
-    if arguments.json:
-        print(json.dumps(manifest.to_json(), ensure_ascii=False))
-        return 0
-    box, quantizer = manifest.bounds, pack.quantizer()
-    rows = [
-        ("pack", f"{manifest.pack_id}, version {manifest.pack_version}"),
-        ("title", manifest.title),
-        (
-            "attribution",
-            f"{manifest.attribution or 'none stated'} ({manifest.license or 'no licence stated'})",
-        ),
-        ("area", f"{box.south}, {box.west} to {box.north}, {box.east}"),
-        ("cells", f"{manifest.num_cells} of S2 level {manifest.cell_level}"),
-        ("shards", f"{len(manifest.shards)} of kind {manifest.shards[0].kind}"),
-        (
-            "cell code",
-            f"{manifest.dim} dimensions in {quantizer.bytes_per_cell} bytes "
-            f"({quantizer.num_subspaces} x {quantizer.bits} bits)",
-        ),
-        *(("encoder", _describe(encoder, pack)) for encoder in manifest.encoders),
-        ("size", f"{arguments.pack.stat().st_size / 1e6:.2f} MB"),
-    ]
-    for name, text in rows:
-        print(f"{name:<12}{text}")
-    return 0
-
-
-def _describe(encoder: Any, pack: geofix.RegionPack) -> str:
-    spec, size = encoder.input_spec, pack.manifest.entries[encoder.entry].num_bytes
-    calibrated = "calibrated" if encoder.calibration else "not calibrated"
-    return (
-        f"{encoder.target} {encoder.precision}, {spec.width} x {spec.height} px, "
-        f"{size / 1e6:.2f} MB, {calibrated}"
-    )
-
-
-def _pack_verify(arguments: argparse.Namespace) -> int:
-    num_entries = geofix.RegionPack.open(arguments.pack).verify()
-    print(f"{arguments.pack}: {num_entries} entries, all as they should be")
-    return 0
+    draw_map(out, bounds=bounds, fixes=fixes, cells=cells[:MAX_DRAWN_CELLS])
 
 
 def _info(arguments: argparse.Namespace) -> int:

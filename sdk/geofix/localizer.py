@@ -4,8 +4,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,40 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix.backends import BACKENDS, open_encoder
+from geofix.coverage import Coverage
 from geofix.encoder import QueryEncoder
-from geofix.errors import BackendUnavailable, PackVersionError, PriorOutsidePack
+from geofix.encoder_files import find_encoder
+from geofix.errors import BackendUnavailable, PriorOutsidePack
 from geofix.fix import Candidate, Fix
-from geofix.geo import Bounds, LatLon
+from geofix.geo import LatLon
 from geofix.images import ImageSource, fit_image, load_photo, prepare_image
 from geofix.input_spec import InputSpec
 from geofix.manifest import EncoderEntry, Manifest
 from geofix.pack import RegionPack
 from geofix.posterior import NUM_CANDIDATES, Calibration, posterior
 from geofix.prior import Prior
-from geofix_index import Box, CellIndex, CellUnion, Matches
+from geofix.signing import PublicKey
+from geofix_index import CellIndex, Matches
 from geofix_index import cells as s2
 
 _log = logging.getLogger("geofix")
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Where a pack can place a photo."""
-
-    bounds: Bounds
-    cell_level: int
-    num_cells: int
-    _index: CellIndex
-
-    def contains(self, lat: float, lon: float) -> bool:
-        """Return whether the pack has a cell at a position."""
-        place = LatLon(lat, lon)
-        cell = s2.cell_from_latlon(place.lat, place.lon, level=self.cell_level)
-        return len(self._index.cells_in(CellUnion([int(cell)]))) > 0
-
-    def cells_in(self, bounds: Bounds) -> npt.NDArray[np.uint64]:
-        """Return the pack's S2 cells whose centre lies in a box, ascending."""
-        return self._index.cells_in(Box(bounds.south, bounds.west, bounds.north, bounds.east))
 
 
 class Localizer:
@@ -56,7 +40,15 @@ class Localizer:
         backend: the runtime of the encoder, "" where the pack carries none.
     """
 
-    def __init__(self, pack: RegionPack, *, backend: str = "auto", num_threads: int = 0) -> None:
+    def __init__(
+        self,
+        pack: RegionPack,
+        *,
+        backend: str = "auto",
+        encoder: Path | None = None,
+        cache_dir: Path | None = None,
+        num_threads: int = 0,
+    ) -> None:
         """Take an opened pack; `open` does this for a file."""
         self._pack: RegionPack | None = pack
         self._index: CellIndex | None = pack.index()
@@ -64,7 +56,8 @@ class Localizer:
         self._entry = _choose_encoder(pack.manifest.encoders, backend)
         self.backend = "" if self._entry is None else self._entry.target
         if self._entry is not None:
-            self._encoder = _open_encoder(pack, self._entry, num_threads)
+            model = _model(pack, self._entry, encoder, cache_dir)
+            self._encoder = _open_encoder(pack, self._entry, model, num_threads)
             _log.info("backend %s for %s", self.backend, self._entry.entry)
 
     @classmethod
@@ -73,8 +66,11 @@ class Localizer:
         source: str | os.PathLike[str],
         *,
         backend: str = "auto",
+        encoder: str | os.PathLike[str] | None = None,
         verify: str = "lazy",
+        public_key: PublicKey | None = None,
         min_version: int = 0,
+        cache_dir: str | os.PathLike[str] | None = None,
         num_threads: int = 0,
     ) -> "Localizer":
         """Open a region pack.
@@ -82,15 +78,20 @@ class Localizer:
         Args:
             source: path of the pack.
             backend: "auto", or the runtime that is wanted: "onnx", "tensorrt" or "coreml".
+            encoder: model file that the pack names and does not carry, or a folder that holds it.
             verify: "lazy" checks the hash of each entry before its first use, "all" checks every
                 entry now.
+            public_key: of who must have signed the pack: a PEM file, its content, or 32 raw bytes.
             min_version: the oldest pack version that is accepted.
+            cache_dir: a folder whose subfolder `encoders` holds model files that packs name; None
+                is $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
             num_threads: of one inference; 0 lets the runtime choose.
 
         Raises:
-            PackError: the file is no pack, is damaged, needs a newer geofix, or is older than
-                `min_version`.
-            BackendUnavailable: the wanted runtime is absent, or the pack has no encoder for it.
+            PackError: the file is no pack, is damaged, needs a newer geofix, is older than
+                `min_version`, or is not signed with the key.
+            BackendUnavailable: the wanted runtime is absent, the pack has no encoder for it, or the
+                encoder that it names is not there.
             ValueError: an unknown backend or value of `verify`.
             OSError: the file cannot be read.
         """
@@ -98,14 +99,16 @@ class Localizer:
             raise ValueError(f"backend is {backend!r}, want one of {', '.join(BACKENDS)}")
         if verify not in ("lazy", "all"):
             raise ValueError(f"verify is {verify!r}, want 'lazy' or 'all'")
-        pack = RegionPack.open(source)
-        if pack.manifest.pack_version < min_version:
-            raise PackVersionError(
-                f"{source}: pack version {pack.manifest.pack_version}, want at least {min_version}"
-            )
+        pack = RegionPack.open(source, public_key=public_key, min_version=min_version)
         if verify == "all":
             pack.verify()
-        return cls(pack, backend=backend, num_threads=num_threads)
+        return cls(
+            pack,
+            backend=backend,
+            encoder=None if encoder is None else Path(encoder),
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+            num_threads=num_threads,
+        )
 
     def __enter__(self) -> "Localizer":
         return self
@@ -124,10 +127,9 @@ class Localizer:
 
     @property
     def coverage(self) -> Coverage:
-        """Where the pack can place a photo."""
+        """Where the pack can place a photo, and how well with this encoder."""
         pack, index = self._opened()
-        manifest = pack.manifest
-        return Coverage(manifest.bounds, manifest.cell_level, manifest.num_cells, index)
+        return pack.coverage_of(index, self._calibration())
 
     def localize(
         self,
@@ -250,9 +252,22 @@ def _choose_encoder(encoders: tuple[EncoderEntry, ...], backend: str) -> Encoder
     raise BackendUnavailable(f"the pack has no encoder for {backend!r}; it has {has}")
 
 
-def _open_encoder(pack: RegionPack, entry: EncoderEntry, num_threads: int) -> QueryEncoder:
+def _model(
+    pack: RegionPack, entry: EncoderEntry, given: Path | None, cache_dir: Path | None
+) -> bytes | memoryview:
+    """Return an encoder's model file, checked, from the pack or from where it refers to."""
+    if entry.referenced is not None:
+        return find_encoder(entry, given=given, cache_dir=cache_dir)
+    if given is not None:
+        raise BackendUnavailable(f"the pack carries its encoder, {entry.entry}: leave out {given}")
+    return pack.read(entry.entry)
+
+
+def _open_encoder(
+    pack: RegionPack, entry: EncoderEntry, model: bytes | memoryview, num_threads: int
+) -> QueryEncoder:
     encoder = open_encoder(
-        entry.target, pack.read(entry.entry), input_spec=entry.input_spec, num_threads=num_threads
+        entry.target, model, input_spec=entry.input_spec, num_threads=num_threads
     )
     if encoder.dim != pack.manifest.dim:
         raise BackendUnavailable(

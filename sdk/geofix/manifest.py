@@ -1,14 +1,17 @@
 """What a region pack says of itself: versioned JSON, in canonical form.
 
-Fields that this version does not know are kept out of the dataclasses and ignored, unless the
-pack lists them under `required_features`: then it is refused with a sentence.
+Fields that this version does not know are ignored and kept (`extra`), so that an extracted pack
+has them too, unless the pack lists them under `required_features`: then it is refused with a
+sentence.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from geofix.canonical_json import canonical_json, parse_canonical_json
 from geofix.errors import PackFormatError, PackVersionError
@@ -23,19 +26,58 @@ FORMAT_VERSION = 1
 FEATURES: frozenset[str] = frozenset()  # required features that this version knows
 METRIC = "inner_product"
 
+_FIELDS = frozenset(
+    {
+        "format", "format_version", "required_features", "pack_id", "pack_version", "title",
+        "attribution", "license", "bounds", "coverage", "cell_level", "num_cells", "embedding",
+        "codebook", "encoders", "shards", "calibration", "entries", "photographed", "provenance",
+    }
+)  # fmt: skip
+_ENCODER_FIELDS = frozenset(
+    {
+        "entry", "target", "precision", "dim", "input_spec", "calibration", "parity", "referenced",
+    }
+)  # fmt: skip
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
+class EntryDigest:
+    """Size and hash of an entry, or of a file that is not in the pack."""
+
+    num_bytes: int
+    sha256: str  # lower-case hexadecimal
+
+    def __post_init__(self) -> None:
+        if self.num_bytes < 0 or not _SHA256.fullmatch(self.sha256):
+            raise ValueError(
+                f"bytes {self.num_bytes}, sha256 {self.sha256!r}: want a size and 64 digits"
+            )
+
+    @classmethod
+    def of(cls, data: bytes | memoryview) -> "EntryDigest":
+        """Return the digest of bytes."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderEntry:
-    """An encoder in a pack. Its calibration holds for this file and no other."""
+    """An encoder of a pack. Its calibration holds for this file and no other."""
 
     entry: str
     target: str
     precision: str
     dim: int
     input_spec: InputSpec
-    calibration: Calibration | None
+    calibration: Calibration | None = None
+    parity: Mapping[str, Any] | None = None  # how close it stayed to the trained encoder
+    referenced: EntryDigest | None = None  # of a file that the pack names and does not carry
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def filename(self) -> str:
+        """The name of the model file."""
+        return self.entry.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +96,6 @@ class ShardEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class EntryDigest:
-    """Size and hash of an entry."""
-
-    num_bytes: int
-    sha256: str  # lower-case hexadecimal
-
-    def __post_init__(self) -> None:
-        if self.num_bytes < 0 or not _SHA256.fullmatch(self.sha256):
-            raise ValueError(
-                f"bytes {self.num_bytes}, sha256 {self.sha256!r}: want a size and 64 digits"
-            )
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """The manifest of a region pack. One that contradicts itself cannot be made: ValueError."""
 
@@ -77,15 +105,20 @@ class Manifest:
     attribution: str
     license: str
     bounds: Bounds
+    coverage: tuple[int, ...]  # S2 cells that together contain all cells; ascending, disjoint
     cell_level: int
     num_cells: int
     dim: int
     codebook_entry: str
+    num_subspaces: int
+    bits: int
     encoders: tuple[EncoderEntry, ...]
     shards: tuple[ShardEntry, ...]
     calibration: Calibration | None  # of embeddings made elsewhere, in a pack without encoders
     entries: Mapping[str, EntryDigest]  # all but the manifest itself and its signature
+    photographed_entry: str | None = None  # a bit for each cell: ground photos were trained on
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.pack_id:
@@ -95,21 +128,27 @@ class Manifest:
                 raise ValueError(f"{name} is {getattr(self, name)}, want at least {least}")
         if self.cell_level > s2.MAX_LEVEL:
             raise ValueError(f"cell_level is {self.cell_level}, want at most {s2.MAX_LEVEL}")
+        if self.bits not in (4, 8) or not 1 <= self.num_subspaces <= self.dim:
+            raise ValueError(f"a codebook of {self.num_subspaces} x {self.bits} bits")
         for name in self.entry_order:
             if name not in self.entries:
                 raise ValueError(f"{name!r} is named, but not listed under entries")
         for encoder in self.encoders:
+            if encoder.referenced is not None and encoder.entry in self.entries:
+                raise ValueError(f"{encoder.entry!r} is referenced, and listed under entries")
             if encoder.dim != self.dim:
                 raise ValueError(f"{encoder.entry} has dim {encoder.dim}, the embedding {self.dim}")
         _check_shards(self.shards, self.num_cells)
+        _check_coverage(self.coverage, self.shards)
 
     @property
     def entry_order(self) -> list[str]:
         """Names of the entries behind the manifest, in the order in which they stand."""
         shards = ((shard.cells_entry, shard.payload_entry) for shard in self.shards)
         return [
-            *(encoder.entry for encoder in self.encoders),
+            *(encoder.entry for encoder in self.encoders if encoder.referenced is None),
             self.codebook_entry,
+            *([self.photographed_entry] if self.photographed_entry else []),
             *(entry for pair in shards for entry in pair),
         ]
 
@@ -121,6 +160,7 @@ class Manifest:
         """Return the manifest as JSON value; docs/pack_spec.md describes it."""
         box = self.bounds
         content: dict[str, Any] = {
+            **self.extra,
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "required_features": [],
@@ -130,20 +170,24 @@ class Manifest:
             "attribution": self.attribution,
             "license": self.license,
             "bounds": [box.south, box.west, box.north, box.east],
+            "coverage": [s2.token_from_cell(cell) for cell in self.coverage],
             "cell_level": self.cell_level,
             "num_cells": self.num_cells,
             "embedding": {"dim": self.dim, "metric": METRIC},
-            "codebook": self.codebook_entry,
+            "codebook": {
+                "entry": self.codebook_entry,
+                "num_subspaces": self.num_subspaces,
+                "bits": self.bits,
+            },
             "encoders": [_encoder_to_json(encoder) for encoder in self.encoders],
             "shards": [_shard_to_json(shard) for shard in self.shards],
-            "entries": {
-                name: {"bytes": digest.num_bytes, "sha256": digest.sha256}
-                for name, digest in self.entries.items()
-            },
+            "entries": {name: _digest_to_json(digest) for name, digest in self.entries.items()},
             "provenance": dict(self.provenance),
         }
         if self.calibration is not None:
             content["calibration"] = self.calibration.to_json()
+        if self.photographed_entry is not None:
+            content["photographed"] = self.photographed_entry
         return content
 
     @classmethod
@@ -172,9 +216,26 @@ def _check_shards(shards: tuple[ShardEntry, ...], num_cells: int) -> None:
         raise ValueError(f"num_cells is {num_cells}, which is not the sum of the shards'")
     if min(shard.num_cells for shard in shards) < 1:
         raise ValueError("a shard's num_cells is below 1")
-    for before, after in pairwise(shards):
-        if s2.leaf_range(before.parent)[1] >= s2.leaf_range(after.parent)[0]:
-            raise ValueError("shards overlap, or their parents are not ascending")
+    _leaves([shard.parent for shard in shards], "shards: their parents")
+
+
+def _check_coverage(coverage: tuple[int, ...], shards: tuple[ShardEntry, ...]) -> None:
+    if not coverage:
+        raise ValueError("coverage is empty, want S2 cells that contain all cells")
+    first, last = _leaves(coverage, "coverage: its cells")
+    begin, end = _leaves([shard.parent for shard in shards], "shards: their parents")
+    touched = np.searchsorted(first, end, side="right") > np.searchsorted(last, begin)
+    if not touched.all():
+        left_out = shards[int(np.argmin(touched))]
+        raise ValueError(f"coverage leaves out shard {s2.token_from_cell(left_out.parent)}")
+
+
+def _leaves(cells: Sequence[int], what: str) -> tuple[Any, Any]:
+    """Return the first and last leaf of each cell, which must be ascending and disjoint."""
+    first, last = s2.leaf_range(np.array(cells, np.uint64))
+    if (last[:-1] >= first[1:]).any():
+        raise ValueError(f"{what} overlap, or are not ascending")
+    return first, last
 
 
 def _check_version(content: Any) -> None:
@@ -198,7 +259,7 @@ def _check_version(content: Any) -> None:
 
 
 def _read(content: dict[str, Any]) -> Manifest:
-    embedding = _typed(content, "embedding", dict)
+    embedding, codebook = (_typed(content, name, dict) for name in ("embedding", "codebook"))
     if embedding["metric"] != METRIC:
         raise ValueError(f"metric is {embedding['metric']!r}, want {METRIC!r}")
     return Manifest(
@@ -208,18 +269,25 @@ def _read(content: dict[str, Any]) -> Manifest:
         attribution=_typed(content, "attribution", str),
         license=_typed(content, "license", str),
         bounds=_bounds(_typed(content, "bounds", list)),
+        coverage=tuple(map(s2.cell_from_token, _texts(content, "coverage"))),
         cell_level=_typed(content, "cell_level", int),
         num_cells=_typed(content, "num_cells", int),
         dim=_typed(embedding, "dim", int),
-        codebook_entry=_typed(content, "codebook", str),
+        codebook_entry=_typed(codebook, "entry", str),
+        num_subspaces=_typed(codebook, "num_subspaces", int),
+        bits=_typed(codebook, "bits", int),
         encoders=tuple(map(_encoder_from_json, _typed(content, "encoders", list))),
         shards=tuple(map(_shard_from_json, _typed(content, "shards", list))),
         calibration=_calibration(content),
         entries={
-            name: EntryDigest(_typed(digest, "bytes", int), _typed(digest, "sha256", str))
+            name: _digest_from_json(digest)
             for name, digest in _typed(content, "entries", dict).items()
         },
+        photographed_entry=(
+            _typed(content, "photographed", str) if "photographed" in content else None
+        ),
         provenance=_typed(content, "provenance", dict),
+        extra={name: value for name, value in content.items() if name not in _FIELDS},
     )
 
 
@@ -231,6 +299,7 @@ def _bounds(values: list[Any]) -> Bounds:
 
 def _encoder_to_json(encoder: EncoderEntry) -> dict[str, Any]:
     content: dict[str, Any] = {
+        **encoder.extra,
         "entry": encoder.entry,
         "target": encoder.target,
         "precision": encoder.precision,
@@ -239,6 +308,10 @@ def _encoder_to_json(encoder: EncoderEntry) -> dict[str, Any]:
     }
     if encoder.calibration is not None:
         content["calibration"] = encoder.calibration.to_json()
+    if encoder.parity is not None:
+        content["parity"] = dict(encoder.parity)
+    if encoder.referenced is not None:
+        content["referenced"] = _digest_to_json(encoder.referenced)
     return content
 
 
@@ -250,7 +323,22 @@ def _encoder_from_json(content: dict[str, Any]) -> EncoderEntry:
         dim=_typed(content, "dim", int),
         input_spec=InputSpec.from_json(_typed(content, "input_spec", dict)),
         calibration=_calibration(content),
+        parity=_typed(content, "parity", dict) if "parity" in content else None,
+        referenced=(
+            _digest_from_json(_typed(content, "referenced", dict))
+            if "referenced" in content
+            else None
+        ),
+        extra={name: value for name, value in content.items() if name not in _ENCODER_FIELDS},
     )
+
+
+def _digest_to_json(digest: EntryDigest) -> dict[str, Any]:
+    return {"bytes": digest.num_bytes, "sha256": digest.sha256}
+
+
+def _digest_from_json(content: dict[str, Any]) -> EntryDigest:
+    return EntryDigest(_typed(content, "bytes", int), _typed(content, "sha256", str))
 
 
 def _shard_to_json(shard: ShardEntry) -> dict[str, Any]:
@@ -277,6 +365,13 @@ def _calibration(content: Mapping[str, Any]) -> Calibration | None:
     if "calibration" not in content:
         return None
     return Calibration.from_json(_typed(content, "calibration", dict))
+
+
+def _texts(content: Mapping[str, Any], name: str) -> list[str]:
+    values: list[Any] = _typed(content, name, list)
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} is {values!r}, want a list of texts")
+    return values
 
 
 def _typed(content: Mapping[str, Any], name: str, kind: type) -> Any:

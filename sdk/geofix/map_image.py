@@ -10,17 +10,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from geofix.coverage import Coverage
 from geofix.fix import Fix
 from geofix.geo import Bounds, LatLon
 from geofix_index import cells as s2
 from geofix_index.sphere import EARTH_RADIUS_M
 
 SIDE_PX = 1000  # the longer side of the map
+MAX_DRAWN_CELLS = 20_000
 COLOURS = {
     "fixed": (0, 114, 178), "ambiguous": (230, 159, 0), "unknown": (204, 121, 167)
 }  # fmt: skip
 _TRUTH = (0, 158, 115)  # with the above: Okabe and Ito's palette, distinct for all eyes
 _PAPER, _CELL, _CELL_EDGE, _INK = (246, 245, 241), (228, 234, 240), (190, 202, 214), (40, 40, 40)
+_PHOTOGRAPHED = (146, 190, 220)
 _LEGEND_PX = 34
 _METRES_PER_DEGREE = math.radians(1) * EARTH_RADIUS_M
 
@@ -60,6 +63,7 @@ def draw_map(
     labels: Sequence[str] = (),
     background: npt.NDArray[np.uint8] | None = None,
     cells: npt.NDArray[np.uint64] | None = None,
+    photographed: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a PNG of fixes with their 68 % circles, and lines to where the photos were taken.
 
@@ -71,6 +75,7 @@ def draw_map(
         labels: a short text for each fix, or none at all.
         background: a picture of the same bounds, (H, W, 3).
         cells: S2 cells that the pack covers, drawn below everything.
+        photographed: which of them ground photos were trained on, drawn darker.
     """
     for name, values in (("truths", truths), ("labels", labels)):
         if values and len(values) != len(fixes):
@@ -82,8 +87,10 @@ def draw_map(
         image = Image.blend(picture, Image.new("RGB", image.size, "white"), 0.25)
     draw = ImageDraw.Draw(image, "RGBA")
     if cells is not None and len(cells):
-        for corners in s2.vertices(cells):
-            draw.polygon([plane.xy(*corner) for corner in corners.tolist()], _CELL, _CELL_EDGE)
+        darker = np.zeros(len(cells), bool) if photographed is None else photographed
+        for corners, is_dark in zip(s2.vertices(cells).tolist(), darker.tolist(), strict=True):
+            fill = _PHOTOGRAPHED if is_dark else _CELL
+            draw.polygon([plane.xy(*corner) for corner in corners], fill, _CELL_EDGE)
     for fix in fixes:
         _draw_circle(draw, plane, fix, fill_alpha=60 // len(fixes))
     for fix, truth in zip(fixes, truths, strict=False):
@@ -98,9 +105,30 @@ def draw_map(
         draw.text((x + 7, y), label, fill=COLOURS[fix.status], font=_font(15), anchor="lm")
     sheet = Image.new("RGB", (max(image.width, 560), image.height + _LEGEND_PX), "white")
     sheet.paste(image, (0, 0))
-    _draw_legend(sheet, plane, fixes, has_truths=bool(truths))
+    dots = [(s, COLOURS[s]) for s in COLOURS if any(fix.status == s for fix in fixes)]
+    if truths:
+        dots.append(("true position", _TRUTH))
+    if photographed is not None:
+        dots += [("with ground photos", _PHOTOGRAPHED), ("from above alone", _CELL)]
+    _draw_legend(sheet, plane, dots)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, format="PNG")
+
+
+def draw_coverage(out: str | os.PathLike[str], coverage: Coverage) -> None:
+    """Write a PNG of where a pack has cells, and of which ground photos were trained on.
+
+    Many cells are drawn as their parents, which count as photographed where one of them is.
+    """
+    cells = coverage.cells_in(coverage.bounds)
+    photographed = coverage.photographed_in(coverage.bounds)
+    level = coverage.cell_level
+    while len(cells) > MAX_DRAWN_CELLS:
+        level -= 1
+        cells, numbers = np.unique(s2.parent(cells, level=level), return_inverse=True)
+        if photographed is not None:
+            photographed = np.bincount(numbers, photographed) > 0
+    draw_map(out, bounds=coverage.bounds, fixes=[], cells=cells, photographed=photographed)
 
 
 def bounds_around(places: Sequence[LatLon], *, margin_m: float) -> Bounds:
@@ -142,16 +170,11 @@ def _draw_dot(
 
 
 def _draw_legend(
-    sheet: Image.Image, plane: _Plane, fixes: Sequence[Fix], *, has_truths: bool
+    sheet: Image.Image, plane: _Plane, dots: Sequence[tuple[str, tuple[int, int, int]]]
 ) -> None:
     draw, font = ImageDraw.Draw(sheet), _font(15)
     middle, x = plane.height + _LEGEND_PX // 2, 14
-    shown = [
-        (status, COLOURS[status]) for status in COLOURS if any(f.status == status for f in fixes)
-    ]
-    if has_truths:
-        shown.append(("true position", _TRUTH))
-    for text, colour in shown:
+    for text, colour in dots:
         _draw_dot(draw, (x, middle), colour, 5)
         draw.text((x + 12, middle), text, fill=_INK, font=font, anchor="lm")
         x += 30 + round(draw.textlength(text, font=font))

@@ -10,13 +10,14 @@ whose embeddings were scored. A cell's probability is spread evenly over the cel
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from geofix.geo import LatLon, east_north_m, latlon_from_east_north
+from geofix.validation import Validation
 from geofix_index import Matches
 from geofix_index import cells as s2
 from geofix_index.sphere import great_circle_m
@@ -25,6 +26,8 @@ NUM_CANDIDATES = 256  # cells that share the probability; the rest counts as imp
 FIXED_CONFIDENCE = 0.5  # a mode with at least this mass is a fix
 UNKNOWN_ELSEWHERE = 0.5  # an answer with at least this mass elsewhere is none
 ELSEWHERE_SHARE = 0.1  # of photos are taken to show a place that the map lacks
+# Where validation photos were taken: anywhere, in cells that ground photos were trained on, others.
+KINDS_OF_PLACE = ("all", "photographed", "not_photographed")
 _FAR_M = 500.0  # cells beyond this stand for a map that lacks the query's place
 _SPREAD = 4  # a cell is 4 x 4 points when radii are counted
 
@@ -33,10 +36,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How scores of one encoder become probabilities."""
+    """How scores of one encoder become probabilities, and what that gave on validation photos."""
 
     temperature: float
     elsewhere: float
+    validation: Mapping[str, Validation] = field(default_factory=dict)  # by KINDS_OF_PLACE
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < math.inf and math.isfinite(self.elsewhere)):
@@ -44,10 +48,20 @@ class Calibration:
                 f"calibration {self.temperature}, {self.elsewhere}: want a positive temperature "
                 "and a finite elsewhere score"
             )
+        unknown = sorted(set(self.validation) - set(KINDS_OF_PLACE))
+        if unknown:
+            raise ValueError(f"validation of {unknown}, want some of {', '.join(KINDS_OF_PLACE)}")
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         """Return the JSON form; `from_json` reads it."""
-        return {"temperature": self.temperature, "elsewhere": self.elsewhere}
+        content: dict[str, Any] = {
+            "temperature": self.temperature, "elsewhere": self.elsewhere
+        }  # fmt: skip
+        if self.validation:
+            content["validation"] = {
+                kind: photos.to_json() for kind, photos in self.validation.items()
+            }
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Calibration":
@@ -57,7 +71,12 @@ class Calibration:
             raise ValueError(
                 f"temperature and elsewhere of a calibration are {values}, want two numbers"
             )
-        return cls(*map(float, values))
+        validation = content.get("validation", {})
+        if not isinstance(validation, dict):
+            raise ValueError(f"validation is {validation!r}, want an object")
+        of_kind = {kind: Validation.from_json(photos) for kind, photos in validation.items()}
+        temperature, elsewhere = map(float, values)
+        return cls(temperature, elsewhere, of_kind)
 
 
 @dataclass(frozen=True, slots=True)

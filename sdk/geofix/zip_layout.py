@@ -53,7 +53,13 @@ class Layout:
 
     headers: list[bytes]  # one for each entry
     starts: list[int]  # where each entry's data begins
-    tail: bytes  # central directory and what ends the file
+    directory: list[bytes]  # the central directory's record of each entry
+    end: bytes  # what ends the file
+
+    @property
+    def tail(self) -> bytes:
+        """What follows the data of the last entry."""
+        return b"".join(self.directory) + self.end
 
 
 def check_name(name: str) -> None:
@@ -88,8 +94,7 @@ def lay_out(entries: Sequence[Entry]) -> Layout:
         central.append(_central_header(entry, at))
         starts.append(at + len(header))
         at += len(header) + entry.num_bytes
-    directory = b"".join(central)
-    return Layout(headers, starts, directory + _end(len(headers), len(directory), at))
+    return Layout(headers, starts, central, _end(len(headers), sum(map(len, central)), at))
 
 
 def read_entries(data: memoryview) -> list[tuple[Entry, int]]:
@@ -105,8 +110,7 @@ def read_entries(data: memoryview) -> list[tuple[Entry, int]]:
         layout = lay_out(entries)
     except ValueError as e:
         raise PackFormatError(f"not a region pack: {e}") from e
-    if bytes(data[directory_at:]) != layout.tail:
-        raise PackFormatError("the ZIP directory is not the one its entries call for")
+    _check_directory(data[directory_at:], layout, entries)
     for entry, header, start in zip(entries, layout.headers, layout.starts, strict=True):
         if start + entry.num_bytes > directory_at:
             raise PackFormatError(f"entry {entry.name} reaches beyond the ZIP directory")
@@ -116,6 +120,16 @@ def read_entries(data: memoryview) -> list[tuple[Entry, int]]:
     if end != directory_at:
         raise PackFormatError(f"{directory_at - end} bytes before the ZIP directory are no entry's")
     return list(zip(entries, layout.starts, strict=True))
+
+
+def _check_directory(tail: memoryview, layout: Layout, entries: Sequence[Entry]) -> None:
+    at = 0
+    for entry, record in zip(entries, layout.directory, strict=True):
+        if tail[at : at + len(record)] != record:
+            raise PackFormatError(f"the ZIP directory is wrong at entry {entry.name}")
+        at += len(record)
+    if tail[at:] != layout.end:
+        raise PackFormatError("the end of the ZIP directory is not the one its entries call for")
 
 
 def _local_header(entry: Entry, at: int) -> bytes:

@@ -25,7 +25,7 @@ def encoder(region: TinyRegion) -> EncoderArtifact:
     """Return the region's encoder as the exporter gives it."""
     file = region.encoder
     return EncoderArtifact(
-        file.target, file.precision, file.filename, file.data, file.dim, file.input_spec
+        file.target, file.precision, file.filename, bytes(file.data), file.dim, file.input_spec
     )
 
 

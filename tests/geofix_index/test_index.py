@@ -224,7 +224,7 @@ def test_shards_of_cells_of_several_levels_are_an_error(
     scan_files: ShardFiles, quantizers: dict[int, ProductQuantizer]
 ) -> None:
     shard = Shard.open(scan_files.cells, scan_files.payload, quantizers[8])
-    other = ShardSource(s2.cell_from_token("479aac") + (1 << 41), 15, lambda: shard)
+    other = ShardSource(s2.cell_from_token("479aac") + (1 << 41), 15, len(shard), lambda: shard)
     with pytest.raises(ValueError, match=r"levels \[15, 16\], want one"):
         CellIndex(quantizers[8], [shard, other])
 
@@ -256,7 +256,7 @@ def test_a_shard_is_opened_once_and_only_when_touched(
             opened.append(shard.parent)
             return shard
 
-        return ShardSource(shard.parent, shard.level, open_shard)
+        return ShardSource(shard.parent, shard.level, len(shard), open_shard)
 
     lazy = CellIndex(index.quantizer, [source(shard) for shard in shards])
     query = np.ones(16, np.float32)
@@ -275,7 +275,7 @@ def test_a_shard_is_opened_once_and_only_when_touched(
 def test_a_damaged_shard_is_an_error_at_each_search(
     scan_files: ShardFiles, quantizers: dict[int, ProductQuantizer], queries: Floats
 ) -> None:
-    source = ShardSource(PARENT, 16, lambda: Shard.open(scan_files.cells, b"", quantizers[8]))
+    source = ShardSource(PARENT, 16, 1, lambda: Shard.open(scan_files.cells, b"", quantizers[8]))
     lazy = CellIndex(quantizers[8], [source])
     for _ in range(2):
         with pytest.raises(ShardFormatError, match="a payload of 0 bytes"):

@@ -24,7 +24,7 @@ from geofix import InputSpec, LatLon, Localizer, Prior
 from geofix.backends.onnx import OnnxEncoder
 from geofix.geo import latlon_from_east_north
 from geofix.images import fit_image
-from geofix.pack import EncoderFile, write_pack
+from geofix.pack_writer import EncoderFile, write_pack
 from geofix.posterior import Calibration
 from geofix_index import ProductQuantizer, ShardFiles, build_shard
 from geofix_index import cells as s2
@@ -128,16 +128,15 @@ def _write(
 ) -> None:
     pq_codes = quantizer.encode(cell_codes)
     parents = s2.parent(cells, level=PARENT_LEVEL)
-    shards: list[tuple[int, ShardFiles]] = []
+    shards: list[ShardFiles] = []
     for parent in np.unique(parents).tolist():
         own, kind = parents == parent, "scan" if shards else "usearch"
         files = build_shard(cells[own], pq_codes[own], quantizer, parent=parent, kind=kind)
-        shards.append((parent, files))
+        shards.append(files)
     write_pack(
         pack,
         pack_id="tiny",
         title="A tiny region",
-        cells=cells,
         quantizer=quantizer,
         shards=shards,
         encoders=[encoder],

@@ -5,7 +5,7 @@ can be mixed again without encoding again (see mixing.py).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ class CellCodes:
         return mix(trust[:, None] * self.prototypes, self.aerial, kappa=self.kappa)
 
     @property
+    def photographed(self) -> npt.NDArray[np.bool_]:
+        """Whether training photos stand behind the prototype, (N,)."""
+        return np.asarray(self.prototype_photos > 0)
+
+    @property
     def mixing(self) -> dict[str, float]:
         """How the parts are mixed, as packs keep it."""
         return {"kappa": self.kappa, "shrink_photos": self.shrink_photos}
@@ -79,6 +84,16 @@ class CellCodes:
         if not 0 <= shrink_photos < np.inf:
             raise ValueError(f"the shrinkage is {shrink_photos}, want 0 photos or more")
         return replace(self, kappa=kappa, shrink_photos=shrink_photos, kappa_choice=choice)
+
+
+@dataclass(frozen=True)
+class StoredCodes:
+    """What a pack is built from, with the codes mapped from their file."""
+
+    cells: npt.NDArray[np.uint64]  # (N,)
+    cell_codes: Floats  # (N, D), the sum; read when it is touched
+    photographed: npt.NDArray[np.bool_]  # (N,) whether training photos stand behind the prototype
+    provenance: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,29 @@ def read_cell_codes(path: Path) -> CellCodes:
     )
 
 
+def map_cell_codes(path: Path) -> StoredCodes:
+    """Map `codes.safetensors`, which may be larger than memory.
+
+    Raises:
+        CellCodesError: it is not one, or of another format.
+    """
+    wanted = ("cells", "prototype_photos")
+    tensors, metadata = _load(path, wanted, wanted_format=CODES_FORMAT)
+    names = ("kappa", "kappa_choice", "shrink_photos", "provenance")
+    kappa, kappa_choice, shrink_photos, provenance = (_metadata(metadata, n, path) for n in names)
+    return StoredCodes(
+        cells=tensors["cells"],
+        cell_codes=_mapped(path, "cell_codes"),
+        photographed=tensors["prototype_photos"] > 0,
+        provenance={
+            **provenance,
+            "kappa": kappa if np.isfinite(kappa) else "infinite",  # which JSON has no number for
+            "kappa_choice": kappa_choice,
+            "shrink_photos": shrink_photos,
+        },
+    )
+
+
 def write_queries(queries: Queries, path: Path) -> None:
     """Write `queries.safetensors`."""
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -227,23 +265,39 @@ def _load(
         raise CellCodesError(f"{path}: no such file: make it by geofix-train codes")
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in wanted if name in file.keys()}
             metadata = file.metadata() or {}
+            names = sorted(file.keys())
     except (OSError, SafetensorError) as e:
         raise CellCodesError(f"{path}: unreadable: {e}") from e
-    _check_has(tensors, wanted[:1], path)
+    _check_has(names, wanted[:1], path)
     if metadata.get("format") != str(wanted_format):
         raise CellCodesError(
             f"{path}: format {metadata.get('format')!r}, want {wanted_format}: make it again by "
             "geofix-train codes"
         )
-    _check_has(tensors, wanted, path)
+    _check_has(names, wanted, path)
     return tensors, metadata
 
 
-def _check_has(
-    tensors: Mapping[str, npt.NDArray[Any]], wanted: tuple[str, ...], path: Path
-) -> None:
+def _mapped(path: Path, name: str) -> Floats:
+    """Return a float32 tensor of a safetensors file in place.
+
+    The file is the length of its header (u64), the header in JSON, and the tensors, which the
+    header places; https://github.com/huggingface/safetensors describes it.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    _check_has(list(header), (name,), path)
+    tensor = header[name]
+    if tensor["dtype"] != "F32":
+        raise CellCodesError(f"{path}: {name} is {tensor['dtype']}, want F32")
+    start = 8 + length + tensor["data_offsets"][0]
+    return np.memmap(path, "<f4", mode="r", offset=start, shape=tuple(tensor["shape"]))
+
+
+def _check_has(names: Sequence[str], wanted: tuple[str, ...], path: Path) -> None:
     for name in wanted:
-        if name not in tensors:
-            raise CellCodesError(f"{path}: no tensor {name!r}; it has {', '.join(tensors)}")
+        if name not in names:
+            raise CellCodesError(f"{path}: no tensor {name!r}; it has {', '.join(names)}")

@@ -1,5 +1,6 @@
 """From a finished run to cell codes: encode the imagery, upsample the prototypes, choose kappa."""
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,12 @@ def make_codes(
         num_photos=count_photos(table, encoded.cells, level=level),
         prototype_photos=count_prototype_photos(encoded, table),
         kappa=1.0,
-        provenance={"num_training_photos": len(table), "prototype_level": encoded.grid.level},
+        provenance={
+            "num_training_photos": len(table),
+            "photos_sha256": table.sha256(),
+            "prototype_level": encoded.grid.level,
+            "prototypes_sha256": hashlib.sha256(encoded.prototypes.tobytes()).hexdigest(),
+        },
     )
     return choose_mixing(parts, encoded.queries("val"), kappa=kappa, shrink_photos=shrink_photos)
 

@@ -6,6 +6,7 @@ sequence_id, split ("train", "val" or "test"), blur_boxes (see privacy.py). Furt
 kept. An unknown number is NaN, an unknown text is empty.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,13 @@ class PhotoTable:
         """Which photos are trained on: those of split "train", or all where none has a split."""
         has_splits = bool((self.split != "").any())
         return self.split == "train" if has_splits else np.ones(len(self), bool)
+
+    def sha256(self) -> str:
+        """Return a hash of paths and positions, which tells data sets apart."""
+        content = hashlib.sha256("\n".join(self.columns["path"].tolist()).encode())
+        for values in (self.lat, self.lon):
+            content.update(np.ascontiguousarray(values, "<f8").tobytes())
+        return content.hexdigest()
 
     def of_split(self, split: str) -> "PhotoTable":
         """Return the rows of one split."""

@@ -115,7 +115,11 @@ def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFr
         prototype_photos=counts.astype(np.float32),
         kappa=1.0,
         kappa_choice=NO_IMAGERY,
-        provenance={"num_training_photos": int(is_train.sum()), "encoder": photos.encoder_name},
+        provenance={
+            "num_training_photos": int(is_train.sum()),
+            "photos_sha256": photos.table[is_train].sha256(),
+            "encoder": photos.encoder_name,
+        },
     )
     queries = None
     if is_query.any():

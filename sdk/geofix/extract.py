@@ -1,0 +1,113 @@
+"""A smaller pack: the cells of a pack that lie in a region, with all else that it has."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix.coverage import bits_at
+from geofix.errors import PriorOutsidePack
+from geofix.manifest import EncoderEntry, Manifest, ShardEntry
+from geofix.pack import MANIFEST_ENTRY, RegionPack
+from geofix.pack_writer import EncoderFile, PackText, PackWriter
+from geofix.prior import Prior
+from geofix_index import ProductQuantizer, ShardFiles, build_shard
+
+
+def extract_pack(
+    pack: RegionPack, out: Path, prior: Prior, *, pack_id: str = "", title: str = ""
+) -> Manifest:
+    """Write a pack of the cells that a prior admits; return its manifest.
+
+    Codes, encoders and calibration stay as they are, so that under this prior both packs answer
+    alike. Shards that lie inside as a whole are copied, the others built again. The new pack is
+    not signed.
+
+    Args:
+        pack: to cut from.
+        out: path of the new pack.
+        prior: a hard one.
+        pack_id: of the new pack; if empty, the old one's with what was cut, hashed.
+        title: of the new pack; if empty, the old one's.
+
+    Raises:
+        PriorOutsidePack: it admits no cell of the pack.
+        PackError: the pack is damaged.
+        ValueError: "usearch" shards without the C kernel, which their graphs are built with.
+    """
+    manifest, quantizer = pack.manifest, pack.quantizer()
+    inside = pack.index().cells_in(prior.region)
+    if len(inside) == 0:
+        raise PriorOutsidePack(f"{prior.description}: admits no cell of pack {manifest.pack_id!r}")
+    bits = pack.photographed_bits()
+    starts = np.cumsum([0, *(shard.num_cells for shard in manifest.shards)]).tolist()
+    with PackWriter(out, quantizer) as writer:
+        for start, entry in zip(starts, manifest.shards, strict=False):
+            rows, files = _cut(pack, entry, quantizer, inside)
+            if files is not None:
+                own = None if bits is None else bits_at(bits, start + rows)
+                writer.add_shard(files, photographed=own)
+        return writer.finish(
+            PackText(
+                pack_id=pack_id or f"{manifest.pack_id}-{_short_hash(prior.description)}",
+                title=title or manifest.title,
+                attribution=manifest.attribution,
+                license=manifest.license,
+                pack_version=manifest.pack_version,
+            ),
+            encoders=[_encoder_file(pack, encoder) for encoder in manifest.encoders],
+            calibration=manifest.calibration,
+            provenance={**manifest.provenance, "extracted": _origin(pack, prior)},
+            extra=manifest.extra,
+        )
+
+
+def _cut(
+    pack: RegionPack,
+    entry: ShardEntry,
+    quantizer: ProductQuantizer,
+    inside: npt.NDArray[np.uint64],
+) -> tuple[npt.NDArray[np.int64], ShardFiles | None]:
+    """Return the rows of a shard that lie inside, and a shard of them; None for no rows."""
+    shard = pack.open_shard(entry, quantizer)
+    rows = np.flatnonzero(np.isin(shard.cells(), inside, assume_unique=True))
+    if len(rows) == 0:
+        return rows, None
+    if len(rows) == len(shard):
+        data = (bytes(pack.read(name)) for name in (entry.cells_entry, entry.payload_entry))
+        return rows, ShardFiles(entry.kind, *data)
+    files = build_shard(
+        shard.cells(rows), shard.pq_codes[rows], quantizer, parent=entry.parent, kind=entry.kind
+    )
+    return rows, files
+
+
+def _encoder_file(pack: RegionPack, encoder: EncoderEntry) -> EncoderFile:
+    return EncoderFile(
+        target=encoder.target,
+        precision=encoder.precision,
+        filename=encoder.filename,
+        input_spec=encoder.input_spec,
+        dim=encoder.dim,
+        data=pack.read(encoder.entry) if encoder.referenced is None else b"",
+        referenced=encoder.referenced,
+        calibration=encoder.calibration,
+        parity=encoder.parity,
+        extra=encoder.extra,
+    )
+
+
+def _origin(pack: RegionPack, prior: Prior) -> dict[str, Any]:
+    manifest = pack.manifest
+    return {
+        "pack_id": manifest.pack_id,
+        "pack_version": manifest.pack_version,
+        "manifest_sha256": hashlib.sha256(pack.contents()[MANIFEST_ENTRY]).hexdigest(),
+        "region": prior.description,
+    }
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
