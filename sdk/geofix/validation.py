@@ -56,8 +56,8 @@ class Validation:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Validation":
         """Read the JSON form; raise ValueError or KeyError where it is none."""
-        if not isinstance(content, Mapping):
-            raise ValueError(f"a validation is {content!r}, want an object")
+        if not isinstance(content, Mapping) or None in content.values():
+            raise ValueError(f"a validation is {content!r}, want an object of numbers")
         return cls(
             content["num_photos"],
             content["share_fixed"],

@@ -1,20 +1,26 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from geofix.canonical_json import canonical_json
-from geofix.errors import PackFormatError, PackVersionError
+from geofix.errors import PackError, PackFormatError, PackVersionError
 from geofix.manifest import Manifest
 from geofix.posterior import Calibration
 from tests.geofix.forgery import read_contents
 
+DOCS = Path(__file__).parents[2] / "docs"
+CONFORMANCE = Path(__file__).parents[1] / "golden" / "conformance"
+
 Json = dict[str, Any]
 Place = tuple[str | int, ...]  # keys that lead to a value
 
+VALIDATION: Place = ("encoders", 0, "calibration", "validation", "all")
 REQUIRED: dict[Place, type] = {
     ("format",): str,
     ("format_version",): int,
@@ -24,12 +30,16 @@ REQUIRED: dict[Place, type] = {
     ("attribution",): str,
     ("license",): str,
     ("bounds",): list,
+    ("coverage",): list,
     ("cell_level",): int,
     ("num_cells",): int,
     ("embedding",): dict,
     ("embedding", "dim"): int,
     ("embedding", "metric"): str,
-    ("codebook",): str,
+    ("codebook",): dict,
+    ("codebook", "entry"): str,
+    ("codebook", "num_subspaces"): int,
+    ("codebook", "bits"): int,
     ("encoders",): list,
     ("encoders", 0, "entry"): str,
     ("encoders", 0, "target"): str,
@@ -40,6 +50,10 @@ REQUIRED: dict[Place, type] = {
     ("encoders", 0, "input_spec", "height"): int,
     ("encoders", 0, "calibration", "temperature"): float,
     ("encoders", 0, "calibration", "elsewhere"): float,
+    (*VALIDATION, "num_photos"): int,
+    (*VALIDATION, "share_fixed"): float,
+    (*VALIDATION, "within_100m"): float,
+    (*VALIDATION, "median_error_m"): float,
     ("shards",): list,
     ("shards", 0, "parent"): str,
     ("shards", 0, "kind"): str,
@@ -55,6 +69,10 @@ REQUIRED: dict[Place, type] = {
 OPTIONAL: dict[Place, type] = {
     ("required_features",): list,
     ("encoders", 0, "calibration"): dict,
+    ("encoders", 0, "calibration", "validation"): dict,
+    VALIDATION: dict,
+    (*VALIDATION, "fixed_within_100m"): float,
+    ("encoders", 0, "parity"): dict,
     ("encoders", 0, "input_spec", "resize"): str,
     ("encoders", 0, "input_spec", "mean"): list,
 }
@@ -67,11 +85,20 @@ OF_ANOTHER_TYPE = [
 
 
 @pytest.fixture(scope="module")
-def manifest(pack_path: Path) -> Json:
-    """Return the manifest of a pack, as JSON."""
-    content: Json = json.loads(read_contents(pack_path)["manifest.json"])
+def manifest() -> Json:
+    """Return a manifest with all that one can have, as JSON."""
+    content: Json = json.loads(read_contents(CONFORMANCE / "photographed.geofix")["manifest.json"])
     content["required_features"] = []
+    content["encoders"][0]["parity"] = {"cosine": 0.9999}
     return content
+
+
+@pytest.fixture(scope="module")
+def schema() -> Draft202012Validator:
+    """Return the published schema."""
+    content = json.loads((DOCS / "manifest.schema.json").read_text())
+    Draft202012Validator.check_schema(content)
+    return Draft202012Validator(content)
 
 
 def edited(manifest: Json, place: Place, edit: Callable[[Any, str | int], None]) -> bytes:
@@ -106,11 +133,10 @@ def test_a_manifest_is_read_as_it_was_written(pack_path: Path) -> None:
 
 
 def test_the_example_of_the_specification_is_a_manifest() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "pack_spec.md").read_text()
+    text = (DOCS / "pack_spec.md").read_text()
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    manifest = Manifest.from_bytes(canonical_json(json.loads(example)))
-    assert manifest.pack_id == "tiny"
-    assert set(manifest.entry_order) == set(manifest.entries)
+    stored = read_contents(CONFORMANCE / "photographed.geofix")["manifest.json"]
+    assert canonical_json(json.loads(example)) == stored
 
 
 def test_a_calibration_outside_the_encoders_is_read_as_it_was_written(manifest: Json) -> None:
@@ -191,7 +217,14 @@ def test_shards_that_overlap_are_a_format_error(manifest: Json) -> None:
 )
 def test_unknown_optional_fields_are_ignored(manifest: Json, place: Place) -> None:
     read = Manifest.from_bytes(with_value(manifest, (*place, "a_later_field"), {"x": [1]}))
-    assert read == Manifest.from_bytes(canonical_json(manifest))
+    known = replace(read, encoders=tuple(replace(e, extra={}) for e in read.encoders), extra={})
+    assert known == Manifest.from_bytes(canonical_json(manifest))
+
+
+@pytest.mark.parametrize("place", [(), ("encoders", 0)])
+def test_unknown_fields_are_kept_at_the_top_and_of_encoders(manifest: Json, place: Place) -> None:
+    content = with_value(manifest, (*place, "a_later_field"), {"x": [1]})
+    assert Manifest.from_bytes(content).to_bytes() == content
 
 
 def test_a_future_format_asks_for_a_newer_geofix(manifest: Json) -> None:
@@ -220,3 +253,53 @@ def test_json_that_is_no_object_is_a_format_error(value: Any) -> None:
 def test_json_that_is_not_canonical_is_a_format_error(manifest: Json) -> None:
     with pytest.raises(PackFormatError, match="canonical"):
         Manifest.from_bytes(json.dumps(manifest).encode())
+
+
+def test_the_schema_takes_manifests_that_the_reader_takes(
+    schema: Draft202012Validator, manifest: Json
+) -> None:
+    schema.validate(manifest)
+    for path in CONFORMANCE.glob("[!b]*.geofix"):
+        schema.validate(json.loads(read_contents(path)["manifest.json"]))
+    for place in OPTIONAL:
+        schema.validate(json.loads(without(manifest, place)))
+
+
+def test_the_schema_refuses_what_is_missing_or_of_another_type(
+    schema: Draft202012Validator, manifest: Json
+) -> None:
+    listed = ("entries", "codebook.pq")  # a schema cannot know which entries there are
+    wrong = [without(manifest, place) for place in REQUIRED if place != listed]
+    wrong += [with_value(manifest, place, value) for place, value in OF_ANOTHER_TYPE]
+    for content in wrong:
+        assert not schema.is_valid(json.loads(content)), content
+
+
+def test_the_reader_refuses_whatever_the_schema_refuses(
+    schema: Draft202012Validator, manifest: Json
+) -> None:
+    values: tuple[Any, ...] = (
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        31,
+        1e9,
+        "",
+        "0",
+        "x" * 64,
+        [],
+        [0, 0, 0],
+        {},
+        {"x": 1},
+    )
+    num_refused = 0
+    for place in [*REQUIRED, *OPTIONAL]:
+        for value in values:
+            content = with_value(manifest, place, value)
+            if not schema.is_valid(json.loads(content)):
+                num_refused += 1
+                with pytest.raises(PackError):
+                    Manifest.from_bytes(content)
+    assert num_refused > 500
