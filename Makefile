@@ -1,5 +1,6 @@
 # make demo    the main job end to end on the built-in town      make test    all tests
 # make check   style, types, import layers                       make results docs/results.md
+# make stress  tests that take minutes
 # make large-town  the large town: draw, train, and measure everything anew (an hour and a half on two cores)
 #
 # Choose another torch build, for instance one for CUDA, through PIP_ARGS:
@@ -17,7 +18,7 @@ ifndef OMP_WAIT_POLICY
 export GOMP_SPINCOUNT ?= 3000
 endif
 
-.PHONY: demo large-town test check sanitize test-pythons results clean
+.PHONY: demo large-town test stress check sanitize test-pythons results clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python samples/town_demo.py build/demo
@@ -33,6 +34,10 @@ large-town: $(VENV)/.dev
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+# What takes minutes: thousands of damaged packs, a hundred builds that are killed.
+stress: $(VENV)/.dev
+	$(BIN)/python -m pytest -m stress
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

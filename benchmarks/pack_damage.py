@@ -126,7 +126,7 @@ def damage_packs(
         stop = min(num, start + IN_A_PROCESS * (num_processes or os.cpu_count() or 1))
         parts = [range(at, min(at + IN_A_PROCESS, stop)) for at in range(start, stop, IN_A_PROCESS)]
         with ProcessPoolExecutor(len(parts)) as pool:  # new processes: a crash ends all of a pool
-            running = [pool.submit(_damage_some, victims, part) for part in parts]
+            running = [pool.submit(damage_some, victims, part) for part in parts]
             for part, future in zip(parts, running, strict=True):
                 try:
                     outcomes += future.result()
@@ -158,7 +158,8 @@ def _sum_up(outcomes: list[Outcome], crashes: list[str]) -> Iterator[Value]:
         yield Value(f"{damage}: packs", num, "")
 
 
-def _damage_some(victims: list[tuple[Path, bytes | None]], numbers: range) -> list[Outcome]:
+def damage_some(victims: list[tuple[Path, bytes | None]], numbers: range) -> list[Outcome]:
+    """Return what came of the damaged packs with these numbers, all in this process."""
     read = [Victim.read(*victim) for victim in victims]
     return [_damage_one(read[number % len(read)], number) for number in numbers]
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pack_damage import damage_packs, faults, make_victims
+from benchmarks.pack_damage import damage_packs, damage_some, faults, make_victims
+from geofix.pack import RegionPack
 
 FEW, MANY = 300, 10_000
 
@@ -20,9 +21,7 @@ def test_no_damaged_pack_is_accepted_or_ends_the_process(tmp_path: Path, num: in
 def test_a_reader_that_checks_too_little_would_be_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import benchmarks.pack_damage as pack_damage
-
     victims = [victim for victim in make_victims(tmp_path) if victim[1] is None]
-    monkeypatch.setattr(pack_damage.RegionPack, "read", pack_damage.RegionPack._view)
-    outcomes = pack_damage._damage_some(victims[1:], range(200))  # codes alone: USearch would crash
+    monkeypatch.setattr(RegionPack, "read", RegionPack._view)
+    outcomes = damage_some(victims[1:], range(200))  # codes alone: USearch would crash
     assert any("accepted after flipped bit" in fault for fault in faults(outcomes, []))
