@@ -104,7 +104,7 @@ def build_pack(
         title=title or (old.title if old else pack_id or out.stem),
         attribution=attribution or (old.attribution if old else ""),
         license=license or (old.license if old else ""),
-        pack_version=pack_version or (old.pack_version + 1 if old else 1),
+        pack_version=_version(pack_version, old),
     )
     with PackWriter(out, quantizer) as writer:
         for rows, files in _shards(cells, cell_codes, quantizer, index, level):
@@ -117,6 +117,14 @@ def build_pack(
             calibration=None if encoders else calibration,
             provenance={"tools": _tools(), **(provenance or {})},
         )
+
+
+def _version(wanted: int | None, old: Manifest | None) -> int:
+    if old is None:
+        return 1 if wanted is None else wanted
+    if wanted is not None and wanted <= old.pack_version:
+        raise ValueError(f"pack_version is {wanted}, the base has {old.pack_version}: want a later")
+    return old.pack_version + 1 if wanted is None else wanted
 
 
 def _quantizer_of(base: RegionPack, dim: int, bytes_per_cell: int | None) -> ProductQuantizer:

@@ -152,6 +152,8 @@ class PackWriter:
         Raises:
             ValueError: no reader would take such a pack.
         """
+        if not self._shards:
+            raise ValueError("a pack without shards, want at least one")
         if len(self._levels) != 1:
             raise ValueError(f"shards of cells of levels {sorted(self._levels)}, want one level")
         contents: dict[str, bytes | memoryview] = {}
@@ -189,8 +191,6 @@ class PackWriter:
         self._places[entry] = (start, start + len(data))
 
     def _mapped(self) -> memoryview:
-        if not self._places:
-            raise ValueError("a pack without shards, want at least one")
         self._waiting.flush()
         return memoryview(mmap.mmap(self._waiting.fileno(), 0, access=mmap.ACCESS_READ))
 
