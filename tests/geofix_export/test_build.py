@@ -319,9 +319,17 @@ def test_a_base_of_other_codes_is_an_error(
     build(tmp_path / "a.geofix")
     base = RegionPack.open(tmp_path / "a.geofix")
     for changes in ({"cell_codes": region.cell_codes[:, :16]}, {"bytes_per_cell": 4}):
-        with pytest.raises(ValueError, match="32 dimensions in 8 bytes a cell, .* without a base"):
+        with pytest.raises(ValueError, match=r"32 dimensions in 8 bytes a cell, .* a base"):
             build(tmp_path / "b.geofix", base=base, quantizer=None, **changes)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.geofix"]
+
+
+def test_a_version_that_does_not_grow_is_an_error(build: Build, tmp_path: Path) -> None:
+    build(tmp_path / "a.geofix", pack_version=3)
+    base = RegionPack.open(tmp_path / "a.geofix")
+    with pytest.raises(ValueError, match="pack_version is 3, the base has 3: want a later"):
+        build(tmp_path / "b.geofix", base=base, pack_version=3)
+    assert build(tmp_path / "b.geofix", base=base, pack_version=9).pack_version == 9
 
 
 def test_encoders_are_named_and_left_out_where_that_is_wanted(
