@@ -29,10 +29,10 @@ KINDS = ("scan", "usearch")
 NUM_OPENED = 20
 _BLOCK = 50_000
 _MEANING = """Neighbouring cells of S2 level 16, codes of {dim} dimensions in 32 bytes, built by
-`build_pack` on {cores} cores with the codes mapped from a file; the encoder is referenced. *Download*:
-bytes of the whole file; a codebook of 279 kB is part of each. *Private memory*: at the peak of the
-build, what is mapped from files apart. *Open*: until a search could begin, nothing hashed but the
-codebook. *Verify*: every hash, every shard opened, on one core, the file in memory."""
+`build_pack` on {cores} cores with the codes mapped from a file; the encoder is referenced.
+*Download*: bytes of the whole file; a codebook of 279 kB is part of each. *Private memory*: at the
+peak of the build, what is mapped from files apart. *Open*: until a search could begin, nothing
+hashed but the codebook. *Verify*: every hash, every shard opened, on one core, from memory."""
 
 
 def main() -> None:

@@ -23,9 +23,12 @@ import geofix_export.cli
 import geofix_train.cli
 from geofix.fix import STATUSES
 from geofix.input_spec import InputSpec
+from geofix.pack_writer import sign_pack
+from geofix.signing import generate_key
 from geofix_train.config import DataConfig, FitConfig, read_config
 from geofix_train.photo_table import read_photo_table
 from tests.golden_pack import PACK, PHOTO
+from tests.tiny_pack import make_region
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -188,15 +191,21 @@ def test_the_files_that_are_named_exist(path: Path) -> None:
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(README, "python")
-    (pack,) = re.findall(r'open\("(.+?)"\)', code)
+    code = "\n".join(blocks(README, "python"))
+    pack, own = dict.fromkeys(re.findall(r'open\("(.+?)"', code))
     (photo,) = re.findall(r'localize\("(.+?)"', code)
+    (key,) = re.findall(r'public_key="(.+?)"', code)
     for source, name in ((PACK, pack), (PHOTO, photo)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, name)
+    private, public = generate_key()
+    Path(key).write_bytes(public)
+    sign_pack(make_region().write(Path(own), pack_version=3), private)
     names: dict[str, Any] = {}
     exec(code, names)
     assert isinstance(names["fix"], geofix.Fix)
+    assert isinstance(names["here"], geofix.LocalCoverage)
+    assert names["localizer"].coverage.num_cells > 0
     assert set(re.findall(r"`(fixed|ambiguous|unknown)`:", README)) == set(STATUSES)
 
 
