@@ -16,7 +16,7 @@ for version in 3.10 3.11 3.12 3.13; do
   "$python" -m venv "$room"
   # shellcheck disable=SC2086
   "$room/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt ${PIP_ARGS:-} \
-    -e '.[onnx]' hypothesis onnx pytest
+    -e '.[onnx,sign]' hypothesis jsonschema onnx pytest
   echo "Python $version:"
   "$room/bin/python" -m pytest -q tests/geofix tests/geofix_index
   tested=$((tested + 1))

@@ -1,5 +1,6 @@
 """A finished run applied to its data: embeddings, cells with imagery, parts of codes."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,11 @@ def test_codes_hold_both_parts_and_count_training_photos(encoded: EncodedRun) ->
     np.testing.assert_array_equal(made.prototypes, wanted)
     num_train = int((encoded.table.split == "train").sum())
     assert made.num_photos.sum() == num_train  # each stands in a cell of a prototype
-    assert made.provenance == {"num_training_photos": num_train, "prototype_level": 15}
+    told = dict(made.provenance)
+    assert told.pop("photos_sha256") == encoded.table[encoded.table.is_train].sha256()
+    learned = hashlib.sha256(encoded.prototypes.tobytes()).hexdigest()
+    assert told.pop("prototypes_sha256") == learned
+    assert told == {"num_training_photos": num_train, "prototype_level": 15}
 
 
 def test_kappa_is_chosen_by_validation_photos(

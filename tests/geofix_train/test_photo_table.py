@@ -237,3 +237,12 @@ def test_columns_keep_whole_numbers_and_texts(tmp_path: Path, ending: str) -> No
     assert read["floor"] == [7, 8]
     assert read["lat"] == [1.5, 2.5]
     assert read["path"] == ["", ""]
+
+
+def test_a_table_is_told_from_others_by_a_hash_of_paths_and_places() -> None:
+    columns = {"path": ["a.jpg", "b.jpg"], "lat": [47.0, 48.0], "lon": [8.0, 9.0]}
+    table = PhotoTable.from_columns(columns)
+    assert table.sha256() == PhotoTable.from_columns({**columns, "camera": ["x", "y"]}).sha256()
+    moved = [{"path": ["a.jpg", "c.jpg"]}, {"lat": [47.0, 48.1]}, {"lon": [9.0, 8.0]}]
+    hashes = {PhotoTable.from_columns({**columns, **change}).sha256() for change in moved}
+    assert len(hashes | {table.sha256()}) == 4

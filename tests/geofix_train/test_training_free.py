@@ -133,7 +133,10 @@ def test_a_code_is_the_mean_of_the_embeddings_of_a_cells_training_photos(
         np.testing.assert_allclose(code, wanted[cell], atol=1e-5)
     own = s2.cell_from_latlon(table.lat[is_train], table.lon[is_train], level=16)
     assert codes.num_photos.tolist() == [(own == cell).sum() for cell in codes.cells]
-    assert codes.provenance == {"num_training_photos": 32, "encoder": "model.onnx"}
+    hashed = table[is_train].sha256()
+    assert codes.provenance == {
+        "num_training_photos": 32, "photos_sha256": hashed, "encoder": "model.onnx"
+    }  # fmt: skip
 
 
 def test_validation_photos_become_the_queries(photos: EncodedPhotos, table: PhotoTable) -> None:
