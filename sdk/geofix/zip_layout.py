@@ -123,13 +123,13 @@ def read_entries(data: memoryview) -> list[tuple[Entry, int]]:
 
 
 def _check_directory(tail: memoryview, layout: Layout, entries: Sequence[Entry]) -> None:
-    at = 0
+    at, before = 0, "its beginning"
     for entry, record in zip(entries, layout.directory, strict=True):
         if tail[at : at + len(record)] != record:
-            raise PackFormatError(f"the ZIP directory is wrong at entry {entry.name}")
-        at += len(record)
+            raise PackFormatError(f"the ZIP directory is wrong at entry {entry.name}, or {before}")
+        at, before = at + len(record), f"the size of {entry.name}"
     if tail[at:] != layout.end:
-        raise PackFormatError("the end of the ZIP directory is not the one its entries call for")
+        raise PackFormatError(f"the ZIP directory is wrong at its end, or {before}")
 
 
 def _local_header(entry: Entry, at: int) -> bytes:
@@ -201,23 +201,29 @@ def _read_end(data: memoryview) -> tuple[int, int]:
 
 
 def _read_directory(data: memoryview, at: int, num_entries: int) -> list[Entry]:
-    entries = []
-    for number in range(num_entries):
+    entries: list[Entry] = []
+    for _ in range(num_entries):
+        place = f"after entry {entries[-1].name}" if entries else "at its beginning"
+        if data[at : at + 4] != _CENTRAL_MAGIC.to_bytes(4, "little"):
+            raise PackFormatError(f"the ZIP directory is wrong {place}")
         if at + _CENTRAL.size > len(data):
-            raise PackFormatError(f"the ZIP directory is cut off at entry {number}")
+            raise PackFormatError(f"the ZIP directory is cut off {place}")
         fields = _CENTRAL.unpack_from(data, at)
         crc32, num_bytes, name_length, extra_length = fields[7], fields[9], fields[10], fields[11]
         name_at = at + _CENTRAL.size
         at = name_at + name_length + extra_length + fields[12]
+        # What is no ASCII is no allowed name: `lay_out` refuses it.
+        name = bytes(data[name_at : name_at + name_length][:MAX_NAME_LENGTH])
+        entry = name.decode("ascii", "replace")
+        if not entry:
+            raise PackFormatError(f"the ZIP directory is wrong {place}: an entry without a name")
         if at > len(data):
-            raise PackFormatError(f"the ZIP directory is cut off at entry {number}")
+            raise PackFormatError(f"the ZIP directory is cut off at entry {entry}")
         if num_bytes == _FULL32:
             if extra_length < 12:
-                raise PackFormatError(f"entry {number} of the ZIP directory has no ZIP64 size")
+                raise PackFormatError(f"entry {entry} has no ZIP64 size in the ZIP directory")
             (num_bytes,) = struct.unpack_from("<Q", data, name_at + name_length + 4)
         if num_bytes > len(data):
-            raise PackFormatError(f"entry {number} of the ZIP directory is larger than the file")
-        # What is no ASCII is no allowed name: `lay_out` refuses it.
-        name = bytes(data[name_at : name_at + name_length]).decode("ascii", "replace")
-        entries.append(Entry(name, num_bytes, crc32))
+            raise PackFormatError(f"entry {entry} claims to be larger than the file")
+        entries.append(Entry(entry, num_bytes, crc32))
     return entries
