@@ -240,9 +240,13 @@ def test_columns_keep_whole_numbers_and_texts(tmp_path: Path, ending: str) -> No
 
 
 def test_a_table_is_told_from_others_by_a_hash_of_paths_and_places() -> None:
-    columns = {"path": ["a.jpg", "b.jpg"], "lat": [47.0, 48.0], "lon": [8.0, 9.0]}
+    columns: dict[str, list[Any]] = {
+        "path": ["a.jpg", "b.jpg"], "lat": [47.0, 48.0], "lon": [8.0, 9.0]
+    }  # fmt: skip
     table = PhotoTable.from_columns(columns)
     assert table.sha256() == PhotoTable.from_columns({**columns, "camera": ["x", "y"]}).sha256()
-    moved = [{"path": ["a.jpg", "c.jpg"]}, {"lat": [47.0, 48.1]}, {"lon": [9.0, 8.0]}]
+    moved: list[dict[str, list[Any]]] = [
+        {"path": ["a.jpg", "c.jpg"]}, {"lat": [47.0, 48.1]}, {"lon": [9.0, 8.0]}
+    ]  # fmt: skip
     hashes = {PhotoTable.from_columns({**columns, **change}).sha256() for change in moved}
     assert len(hashes | {table.sha256()}) == 4
