@@ -19,7 +19,7 @@ from geofix.pack import RegionPack
 from geofix.pack_writer import EncoderFile, PackText, PackWriter
 from geofix.posterior import NUM_CANDIDATES, Calibration, fit_calibration, posterior
 from geofix.validation import Validation
-from geofix_index import CellIndex, ProductQuantizer, ShardFiles, build_shard
+from geofix_index import CellIndex, ProductQuantizer, Shard, ShardFiles, build_shard
 from geofix_index import cells as s2
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.cell_codes import Queries
@@ -67,8 +67,8 @@ def build_pack(
             mapped from a file that does not fit into memory.
         encoders: that give query embeddings of D dimensions; none for teams that embed elsewhere.
         embed_encoders: False names the encoders by their hash and leaves them out.
-        queries: validation embeddings with their places, to calibrate with; without them the
-            pack is marked uncalibrated.
+        queries: validation embeddings with their places, to calibrate with where an encoder has
+            none of its own; without any the pack is marked uncalibrated.
         photographed: (N,) which cells ground photos were trained on, for `Coverage`.
         base: an earlier release, which gives whatever is not given here, and the version before
             this one's. With its quantizer, shards in which nothing changed keep their bytes, and
@@ -110,11 +110,17 @@ def build_pack(
         for rows, files in _shards(cells, cell_codes, quantizer, index, level):
             own = None if photographed is None else photographed[rows]
             writer.add_shard(files, photographed=own)
-        calibration = _calibrate(writer.index(), queries, cells, photographed)
+        finished = writer.index()
+
+        def calibrate(own: Queries | None) -> Calibration | None:
+            return _calibrate(finished, own or queries, cells, photographed)
+
         return writer.finish(
             text,
-            encoders=[_encoder_file(e, calibration, embed=embed_encoders) for e in encoders],
-            calibration=None if encoders else calibration,
+            encoders=[
+                _encoder_file(e, calibrate(e.queries), embed=embed_encoders) for e in encoders
+            ],
+            calibration=None if encoders else calibrate(None),
             provenance={"tools": _tools(), **(provenance or {})},
         )
 
@@ -135,6 +141,23 @@ def _quantizer_of(base: RegionPack, dim: int, bytes_per_cell: int | None) -> Pro
             f"cell, wanted are {dim} in {bytes_per_cell or 'as many'}: build without a base"
         )
     return quantizer
+
+
+def build_index(
+    cells: npt.NDArray[np.uint64], cell_codes: npt.NDArray[np.float32], *, seed: int = 0
+) -> CellIndex:
+    """Return an index in memory that compresses and finds as a pack of kind "scan" does.
+
+    Args:
+        cells: (N,) S2 cells of one level.
+        cell_codes: (N, D).
+        seed: of the quantizer's training.
+    """
+    cells, cell_codes, _ = _checked(cells, cell_codes, (), None, None)
+    quantizer = train_quantizer(cell_codes, index="scan", seed=seed)
+    shards = _shards(cells, cell_codes, quantizer, "scan", SHARD_LEVEL["scan"])
+    opened = [Shard.open(files.cells, files.payload, quantizer) for _, files in shards]
+    return CellIndex(quantizer, opened)
 
 
 def train_quantizer(
@@ -318,6 +341,7 @@ def _encoder_file(
         input_spec=encoder.input_spec,
         dim=encoder.dim,
         calibration=calibration,
+        parity=encoder.parity,
     )
 
 

@@ -28,9 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"geofix {geofix.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    text = "Export the query encoder of a finished run to ONNX."
+    text = "Export the query encoder of a finished run, refused where it does not retrieve alike."
     encoder = commands.add_parser("encoder", help=text, description=text)
     encoder.add_argument("run", type=Path, metavar="RUN", help="a finished run folder")
+    text = "by name (onnx-fp32), or a .toml file"
+    encoder.add_argument("--recipe", default="onnx-fp32", metavar="NAME", help=text)
+    text = "stop at bad rows and unreadable photos, or skip them"
+    encoder.add_argument("--on-error", choices=("stop", "skip"), default="stop", help=text)
     encoder.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     encoder.set_defaults(run_command=_encoder)
     text = "Build a region pack from cell codes and encoders."
@@ -60,9 +64,12 @@ def _encoder(arguments: argparse.Namespace) -> None:
     from geofix_export.encoder import export_encoder
     from geofix_train.artifact import write_artifact
 
-    artifact = export_encoder(arguments.run)
+    artifact = export_encoder(arguments.run, arguments.recipe, on_error=arguments.on_error)
     write_artifact(artifact, arguments.output)
     print(f"{arguments.output}: {artifact.filename}, {len(artifact.data) / 1e6:.2f} MB")
+    parity = artifact.parity or {}
+    for name, value in parity.items():
+        print(f"  {name:<20}{value:g}")
 
 
 def _pack(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from geofix_export import export_encoder
 from geofix_train.artifact import EncoderArtifact
+from geofix_train.cell_codes import write_cell_codes
+from geofix_train.codes import encode_run, make_codes
 from geofix_train.fit import fit
 from tests.geofix_train.tiny_data import tiny_config, write_data
 
@@ -20,7 +22,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run."""
     config = tiny_config(data / "photos.parquet", data / "aerial")
-    return fit(config, tmp_path_factory.mktemp("runs") / "tiny")
+    return with_codes(fit(config, tmp_path_factory.mktemp("runs") / "tiny"))
+
+
+def with_codes(run: Path) -> Path:
+    """Make a run's cell codes; return its folder."""
+    write_cell_codes(make_codes(encode_run(run)), run / "codes" / "codes.safetensors")
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from geofix_export.encoder import export_encoder
 from geofix_train.fit import fit, load_model
 from geofix_train.model import embed
+from tests.geofix_export.conftest import with_codes
 from tests.geofix_train.tiny_backbones import FAMILIES, SIZES, save_tiny, tiny_backbone_config
 
 pytestmark = pytest.mark.xdist_group("export")
@@ -22,7 +23,7 @@ def test_an_exported_backbone_equals_the_trained_one_without_its_pretrained_mode
 ) -> None:
     save_tiny(family, tmp_path / "tiny")
     config = tiny_backbone_config(family, data, tmp_path / "tiny", frozen_layers=1)
-    run = fit(config, tmp_path / "run")
+    run = with_codes(fit(config, tmp_path / "run"))
     shutil.rmtree(tmp_path / "tiny")
     artifact = export_encoder(run)
     session = ort.InferenceSession(artifact.data, providers=["CPUExecutionProvider"])

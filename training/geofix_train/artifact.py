@@ -1,4 +1,8 @@
-"""An encoder ready to ship: a folder with the model file and `encoder.json`, which describes it."""
+"""An encoder ready to ship: a folder with the model file and `encoder.json`, which describes it.
+
+Beside them lie, as `queries.safetensors`, the validation photos as this encoder embeds them: a pack
+is calibrated with them, since each precision of a network scores otherwise.
+"""
 
 import hashlib
 import json
@@ -8,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from geofix.input_spec import InputSpec
+from geofix_train.cell_codes import Queries, read_queries, write_queries
 
 DESCRIPTION = "encoder.json"
+QUERIES = "queries.safetensors"
 
 
 class ArtifactError(ValueError):
@@ -27,6 +33,9 @@ class EncoderArtifact:
     dim: int
     input_spec: InputSpec
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] | None = None  # how close it stayed to the trained encoder
+    # Validation photos, embedded by this encoder.
+    queries: Queries | None = field(default=None, compare=False)
 
     @property
     def sha256(self) -> str:
@@ -49,6 +58,11 @@ def write_artifact(artifact: EncoderArtifact, folder: Path) -> None:
         "input_spec": artifact.input_spec.to_json(),
         "provenance": dict(artifact.provenance),
     }
+    if artifact.parity is not None:
+        content["parity"] = dict(artifact.parity)
+    (folder / QUERIES).unlink(missing_ok=True)
+    if artifact.queries is not None:
+        write_queries(artifact.queries, folder / QUERIES)
     description.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -70,6 +84,8 @@ def read_artifact(folder: Path) -> EncoderArtifact:
             dim=content["dim"],
             input_spec=InputSpec.from_json(content["input_spec"]),
             provenance=content.get("provenance", {}),
+            parity=content.get("parity"),
+            queries=read_queries(folder / QUERIES) if (folder / QUERIES).exists() else None,
         )
     except (OSError, KeyError, TypeError, ValueError) as e:
         raise ArtifactError(f"{path}: not a readable encoder: {type(e).__name__}: {e}") from e

@@ -1,0 +1,189 @@
+"""Lower precision, on the tiny run's encoder; and encoders that somebody broke."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper, numpy_helper
+
+import geofix_export.encoder
+from geofix_export.divergence import first_divergence
+from geofix_export.encoder import export_encoder
+from geofix_export.parity import ParityError
+from geofix_export.precision import CalibrationError, to_fp16, to_int8
+from geofix_export.recipe import ExportRecipe, read_recipe
+from geofix_train.artifact import EncoderArtifact, read_artifact, write_artifact
+from geofix_train.photo_table import read_photo_table
+from geofix_train.photos import read_photos
+
+pytestmark = pytest.mark.xdist_group("export")
+
+Images = npt.NDArray[np.uint8]
+LAX = {"min_mean_cosine": 0.0, "min_p01_cosine": 0.0, "max_recall_loss": 1.0, "min_same_cell": 0.0}
+
+
+@pytest.fixture(scope="module")
+def images(data: Path, artifact: EncoderArtifact) -> Images:
+    """Return the photos of the data set."""
+    table, _ = read_photo_table(data / "photos.parquet")
+    return read_photos(table, artifact.input_spec)[0]
+
+
+def embed(model: bytes, images: Images) -> npt.NDArray[np.float32]:
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    embeddings = session.run(None, {"images": images})[0]
+    return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
+
+
+def operators(model: bytes) -> set[str]:
+    return {node.op_type for node in onnx.load_from_string(model).graph.node}
+
+
+def with_weights(
+    model: bytes, name_part: str, change: str, *, number: int = 0
+) -> tuple[bytes, str]:
+    """Return the model with one layer's weights changed, and the layer's name."""
+    loaded = onnx.load_from_string(model)
+    layers = [node for node in loaded.graph.node if node.op_type == name_part]
+    layer = layers[number]
+    (weights,) = (t for t in loaded.graph.initializer if t.name == layer.input[1])
+    values = numpy_helper.to_array(weights)
+    values = 2 * values if change == "scale" else values[::-1].copy()
+    weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+    return bytes(loaded.SerializeToString()), layer.name
+
+
+def normalized_twice(model: bytes) -> tuple[bytes, str]:
+    """Return the model with its normalization applied to what is normalized already."""
+    loaded = onnx.load_from_string(model)
+    graph = loaded.graph
+    names = [node.op_type for node in graph.node]
+    division = graph.node[names.index("Div")]
+    subtraction = next(n for n in graph.node if n.output[0] == division.input[0])
+    right = division.output[0]
+    division.output[0] = "once"
+    at = names.index("Div") + 1
+    graph.node.insert(at, helper.make_node("Sub", ["once", subtraction.input[1]], ["less"]))
+    graph.node.insert(
+        at + 1, helper.make_node("Div", ["less", division.input[1]], [right], name="node_div_again")
+    )
+    return bytes(loaded.SerializeToString()), division.name
+
+
+def test_fp16_computes_in_fp16_and_gives_the_same(
+    artifact: EncoderArtifact, images: Images
+) -> None:
+    half = to_fp16(artifact.data)
+    assert len(half) < 0.65 * len(artifact.data)  # much of a tiny model is its graph
+    kinds = {t.data_type for t in onnx.load_from_string(half).graph.initializer if len(t.dims) > 1}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    cosine = (embed(half, images) * embed(artifact.data, images)).sum(axis=1)
+    assert cosine.min() >= 0.999
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_int8_computes_in_int8_and_gives_nearly_the_same(
+    artifact: EncoderArtifact, images: Images, symmetric: bool
+) -> None:
+    small = to_int8(artifact.data, images, symmetric=symmetric)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators(small)
+    loaded = onnx.load_from_string(small)
+    values = {t.name: numpy_helper.to_array(t) for t in loaded.graph.initializer}
+    zeros = [values[n.input[2]] for n in loaded.graph.node if n.op_type == "QuantizeLinear"]
+    assert {zero.dtype.name for zero in zeros} == ({"int8"} if symmetric else {"uint8"})
+    if symmetric:
+        assert all((zero == 0).all() for zero in zeros)
+    cosine = (embed(small, images) * embed(artifact.data, images)).sum(axis=1)
+    assert cosine.mean() >= 0.98
+
+
+def test_int8_is_the_same_each_time(artifact: EncoderArtifact, images: Images) -> None:
+    first, second = (to_int8(artifact.data, images, symmetric=False) for _ in range(2))
+    assert first == second
+
+
+def test_a_layer_that_is_kept_stays_in_fp32(artifact: EncoderArtifact, images: Images) -> None:
+    model = onnx.load_from_string(artifact.data)
+    kept = next(node for node in model.graph.node if node.op_type == "Conv")
+    small = onnx.load_from_string(to_int8(artifact.data, images, symmetric=False, keep=[kept.name]))
+    dequantized = {n.output[0] for n in small.graph.node if n.op_type == "DequantizeLinear"}
+    layers = {n.name: n for n in small.graph.node if n.op_type == "Conv"}
+    assert layers[kept.name].input[1] not in dequantized
+    others = [n for name, n in layers.items() if name != kept.name]
+    assert all(n.input[1] in dequantized for n in others)
+    with pytest.raises(ValueError, match="no node node_x to keep"):
+        to_int8(artifact.data, images, symmetric=False, keep=["node_x"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda images: images[:0], "there is no photo to learn ranges from"),
+        (lambda images: np.repeat(images[:1], 9, axis=0), "all 9 calibration photos are the same"),
+        (
+            lambda images: images[:, :-1],
+            r"photos are \(23, 32, 3\), want \(24, 32, 3\)",
+        ),
+    ],
+    ids=["none", "same", "size"],
+)
+def test_photos_that_ranges_cannot_be_learned_from_are_an_error(
+    artifact: EncoderArtifact, images: Images, make: object, message: str
+) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        to_int8(artifact.data, make(images), symmetric=False)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["onnx-fp16", "onnx-int8", "tensorrt-fp16", "tensorrt-int8"])
+def test_a_recipe_gives_an_encoder_with_its_parity_and_its_queries(
+    finished_run: Path, name: str, tmp_path: Path
+) -> None:
+    recipe = ExportRecipe.from_dict(read_recipe(name).to_json() | LAX)
+    made = export_encoder(finished_run, recipe)
+    assert (made.target, made.precision) == (recipe.target, recipe.precision)
+    assert made.parity is not None
+    assert made.parity["mean_cosine"] > 0.98
+    assert made.provenance["recipe"] == recipe.to_json()
+    assert made.queries is not None
+    write_artifact(made, tmp_path)
+    read = read_artifact(tmp_path)
+    assert read == made
+    assert read.queries is not None
+    np.testing.assert_array_equal(read.queries.embeddings, made.queries.embeddings)
+
+
+def test_an_export_is_known_by_checkpoint_and_recipe(finished_run: Path) -> None:
+    recipe = ExportRecipe.from_dict(read_recipe("onnx-fp16").to_json() | LAX)
+    first, again = (export_encoder(finished_run, recipe) for _ in range(2))
+    other = export_encoder(
+        finished_run, ExportRecipe.from_dict(recipe.to_json() | {"min_same_cell": 0.1})
+    )
+    known = [made.provenance["source_sha256"] for made in (first, again, other)]
+    assert known[0] == known[1] != known[2]
+
+
+@pytest.mark.parametrize("change", ["scale", "swap", "twice"])
+def test_a_sabotaged_encoder_fails_the_gate_which_names_the_place(
+    artifact: EncoderArtifact,
+    finished_run: Path,
+    images: Images,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    if change == "twice":
+        broken, place = normalized_twice(artifact.data)
+    else:
+        broken, place = with_weights(artifact.data, "Conv", change, number=2)
+    found = first_divergence(artifact.data, broken, images[:8])
+    assert found is not None
+    assert found.node == place
+    monkeypatch.setattr(geofix_export.encoder, "_convert", lambda *_: broken)
+    with pytest.raises(ParityError, match=f"first layer that diverges: {place} "):
+        export_encoder(finished_run, "onnx-fp32")
+    half, place = with_weights(to_fp16(artifact.data), "Conv", "swap", number=1)
+    found = first_divergence(artifact.data, half, images[:8])
+    assert found is not None
+    assert found.node == place
