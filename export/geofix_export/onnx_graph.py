@@ -30,9 +30,11 @@ class OnnxGraph:
         return "" if number == TensorProto.UNDEFINED else type_name(number)
 
     def array(self, tensor: str) -> npt.NDArray[Any] | None:
-        """Return the value of a constant, None where a tensor is none."""
+        """Return the value of a constant, None where it is none, or lies in another file."""
         found = self.constants.get(tensor)
-        return None if found is None else np.asarray(numpy_helper.to_array(found))
+        if found is None or found.data_location == TensorProto.EXTERNAL:
+            return None
+        return np.asarray(numpy_helper.to_array(found))
 
     def of_type(self, *op_types: str) -> Iterator[NodeProto]:
         """Yield the nodes with these operators."""
@@ -47,12 +49,11 @@ def read_graph(model: bytes) -> OnnxGraph:
     """
     try:
         proto = onnx.load_model_from_string(model)
-        inferred = onnx.shape_inference.infer_shapes(proto)
-    except (DecodeError, onnx.shape_inference.InferenceError, RuntimeError) as e:
+        if not any(t.data_location == TensorProto.EXTERNAL for t in proto.graph.initializer):
+            onnx.checker.check_model(proto)  # would look for the other file
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except (DecodeError, onnx.checker.ValidationError, RuntimeError) as e:
         raise ValueError(f"not a readable ONNX model: {e}") from e
-    graph = inferred.graph
-    if not graph.node:
-        raise ValueError("not an ONNX model: it has no nodes")
     constants = _constants(graph)
     infos = [*graph.input, *graph.value_info, *graph.output]
     takers: dict[str, list[NodeProto]] = {}

@@ -47,7 +47,7 @@ OPERATORS: dict[str, frozenset[str]] = {
     **dict.fromkeys("Cast CastLike".split(), _ANY | {"uint8"}),
     **dict.fromkeys("And Not Or Xor".split(), frozenset({"bool"})),
     "ConstantOfShape": frozenset({"float32"}),
-    "DequantizeLinear": frozenset({"int8"}),
+    "DequantizeLinear": frozenset({"int8", "int32"}),  # int32 has a rule of its own
 }
 
 # Their type is that of another input than the first, or of what they give.

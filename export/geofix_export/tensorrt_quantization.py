@@ -87,7 +87,8 @@ def fusion(graph: OnnxGraph) -> Iterator[Finding]:
     for node in graph.of_type("DequantizeLinear"):
         for taker in graph.takers.get(node.output[0], []):
             fits = taker.op_type in _WITH_WEIGHTS and node.output[0] in taker.input[:2]
-            if _is_weight(graph, node.input[0]) and not fits:
+            int8 = graph.type_of(node.input[0]) == "int8"
+            if int8 and _is_weight(graph, node.input[0]) and not fits:
                 yield node_name(node), f"the weights go to {node_name(taker)}"
     for node in graph.of_type(*_WITH_WEIGHTS):
         quantized = [tensor in dequantized for tensor in node.input[:2]]
