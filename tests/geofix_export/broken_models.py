@@ -20,9 +20,6 @@ from tests.geofix_export.quantized_model import (
 Break = Callable[[ModelProto], None]
 
 
-Break = Callable[[ModelProto], None]
-
-
 def old_opset(model: ModelProto) -> None:
     model.opset_import[0].version = 12
     for name in ("kernel", "matrix"):  # 12 knows no scales for each channel
