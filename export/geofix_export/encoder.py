@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from torch import nn
 
 from geofix.backends.onnx import OnnxEncoder
+from geofix_export.tensorrt_prepare import prepare_for_tensorrt
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.fit import load_model
 from geofix_train.training_data import input_spec
@@ -70,7 +71,7 @@ def _to_onnx(encoder: nn.Module, images: torch.Tensor, input_name: str, output_n
     model = program.model_proto
     model.ir_version = IR_VERSION
     _clear_notes(model)
-    return bytes(model.SerializeToString())
+    return prepare_for_tensorrt(bytes(model.SerializeToString()))
 
 
 def _clear_notes(message: Message) -> None:

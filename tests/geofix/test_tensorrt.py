@@ -24,7 +24,7 @@ from geofix.backends.onnx import OnnxEncoder
 from geofix.backends.tensorrt import TensorRTEncoder
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
-from tests.geofix.fake_tensorrt import FakeTensorRT, live
+from tests.fake_tensorrt import FakeTensorRT, live
 from tests.tiny_pack import DIM, HEIGHT, WIDTH, TinyRegion, make_onnx, onnx_bytes, projection
 
 SPEC = InputSpec(width=WIDTH, height=HEIGHT)
@@ -193,7 +193,7 @@ def test_what_the_driver_refuses_is_an_error_that_names_it(
 @pytest.mark.parametrize(
     ("failing", "message"),
     [
-        ("build", r"cannot build the encoder: Error Code 4: no profile\nError Code 1: out of mem"),
+        ("build", "cannot build the encoder: Error Code 4: no profile; Error Code 1: out of mem"),
         ("deserialize", "cannot load its own engine: Error Code 6: the engine plan file"),
         ("context", "is the GPU out of memory"),
         ("shape", "TensorRT refuses a batch of 8"),
@@ -210,7 +210,9 @@ def test_what_tensorrt_refuses_is_an_error_with_its_reason(
 
 
 def test_the_errors_of_the_parser_are_shown_whole(trt: FakeTensorRT, cache: Path) -> None:
-    message = r"cannot read the encoder: In node -1 \(parse\): INVALID_GRAPH: .*\nline two$"
+    message = (
+        r"cannot read the encoder: In node -1 \(parse\): INVALID_GRAPH: .*; line two$"
+    )
     with pytest.raises(BackendUnavailable, match=message):
         open_fake(cache, b"no model")
 

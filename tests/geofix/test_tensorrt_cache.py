@@ -17,7 +17,7 @@ from geofix.backends.tensorrt import TensorRTEncoder
 from geofix.backends.tensorrt_engine import trtexec_line
 from geofix.encoder_files import default_cache_dir
 from geofix.input_spec import InputSpec
-from tests.geofix.fake_tensorrt import FakeTensorRT
+from tests.fake_tensorrt import FakeTensorRT
 from tests.tiny_pack import HEIGHT, WIDTH, make_onnx, projection
 
 SPEC = InputSpec(width=WIDTH, height=HEIGHT)

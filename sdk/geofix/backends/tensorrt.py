@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix.backends.cuda import CudaDevice
+from geofix.backends.engine_cache import engine_path
 from geofix.backends.onnx import network_input
 from geofix.backends.tensorrt_engine import MAX_BATCH, engine_key, import_tensorrt, load_engine
 from geofix.encoder import check_images, unit_length
@@ -20,7 +21,12 @@ _DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}  # by Tensor
 
 
 class TensorRTEncoder:
-    """A query encoder from an ONNX model, on the first GPU. Threads may share it."""
+    """A query encoder from an ONNX model, on the first GPU. Threads may share it.
+
+    Attributes:
+        input_spec: what the model takes and gives.
+        engine_path: where its engine is kept; no file, where nothing can be written there.
+    """
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class TensorRTEncoder:
         release = weakref.finalize(self, device.close)
         with device.current():
             key = engine_key(trt, device, model, input_spec, max_batch=max_batch, tf32=tf32)
+            self.engine_path = engine_path(folder, key)
             engine = load_engine(trt, model, input_spec, key=key, folder=folder)
             self._runner = EngineRunner(trt, device, engine, input_spec, max_batch=max_batch)
         release.detach()

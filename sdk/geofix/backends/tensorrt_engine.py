@@ -15,6 +15,7 @@ import platform
 import shlex
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def build_engine(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise BackendUnavailable("TensorRT cannot read the encoder: " + "\n".join(errors))
+        raise BackendUnavailable(f"TensorRT cannot read the encoder: {_one_line(errors)}")
     _keep_output(network, input_spec)
     config = builder.create_builder_config()
     if not tf32:
@@ -230,7 +231,11 @@ def _set_shapes(builder: Any, network: Any, config: Any, max_batch: int) -> None
 
 
 def _reasons(trt: Any) -> str:
-    return "\n".join(_logger(trt).errors) or "it gives no reason"
+    return _one_line(_logger(trt).errors)
+
+
+def _one_line(texts: Iterable[str]) -> str:
+    return "; ".join(" ".join(text.split()) for text in texts) or "it gives no reason"
 
 
 @functools.cache
