@@ -210,9 +210,7 @@ def test_what_tensorrt_refuses_is_an_error_with_its_reason(
 
 
 def test_the_errors_of_the_parser_are_shown_whole(trt: FakeTensorRT, cache: Path) -> None:
-    message = (
-        r"cannot read the encoder: In node -1 \(parse\): INVALID_GRAPH: .*; line two$"
-    )
+    message = r"cannot read the encoder: In node -1 \(parse\): INVALID_GRAPH: .*; line two$"
     with pytest.raises(BackendUnavailable, match=message):
         open_fake(cache, b"no model")
 

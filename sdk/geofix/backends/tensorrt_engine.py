@@ -3,8 +3,8 @@
 Networks are strongly typed. TensorRT 10 has to be told; 11 knows nothing else, and has no flags for
 fp16 and int8 any more. So nothing here chooses a precision: the model says it, for both versions.
 
-The accelerator DLA is not used. It takes int8 by calibration alone, not by the Q/DQ of the model,
-and TensorRT 11 has none on the systems where we would want it.
+The accelerator DLA is not used: in TensorRT 10 it does not take the Q/DQ of the model, but flags
+and calibration that 11 removed, and most versions of 11 have none (docs/jetson.md).
 """
 
 import functools
