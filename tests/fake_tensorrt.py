@@ -58,6 +58,7 @@ class FakeTensorRT(ModuleType):
         self.refused: set[str] = set()  # of these, None comes back
         self.fail_to: set[str] = set()  # "build", "deserialize", "context", "execute", ...
         self.plugins = False
+        self.batches: list[int] = []  # of each execution
         self.ILogger = ILogger
         flags = ["TF32"] if self.major >= 11 else ["FP16", "INT8", "TF32"]
         self.BuilderFlag = SimpleNamespace(**{name: SimpleNamespace(name=name) for name in flags})
@@ -257,6 +258,7 @@ class Context:
         assert stream == fake_cuda("fake_stream", ctypes.c_void_p)
         assert fake_cuda("fake_depth", ctypes.c_int) == 1, "no current context"
         assert self._busy.acquire(blocking=False), "two threads in one context"
+        self._engine.trt.batches.append(self._shape[0])
         time.sleep(0.002)  # long enough for another thread to come in
         (output,) = (name for name in self._addresses if name != self._engine.input["name"])
         pixels = self._view(self._engine.input["name"], self._shape, self._dtype())

@@ -59,8 +59,11 @@ def test_more_images_than_the_engine_takes_are_run_in_parts(
     trt: FakeTensorRT, cache: Path, max_batch: int
 ) -> None:
     images = random_images(5)
-    found = open_fake(cache, max_batch=max_batch).encode(images)
+    encoder = open_fake(cache, max_batch=max_batch)
+    assert trt.batches == [1]  # opening runs one image
+    found = encoder.encode(images)
     np.testing.assert_allclose(found, OnnxEncoder(MODEL, SPEC).encode(images), atol=1e-6)
+    assert trt.batches[1:] == ([1] * 5 if max_batch == 1 else [3, 2])  # none is filled up
 
 
 @pytest.mark.parametrize("num", [1, 4, 6])
