@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geofix
+from geofix_export.cli_tensorrt import add_tensorrt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--pack-version", type=int, help="grows with each release (1)")
     pack.add_argument("-o", "--output", type=Path, required=True, metavar="PACK")
     pack.set_defaults(run_command=_pack)
+    add_tensorrt(commands)
     return parser
 
 

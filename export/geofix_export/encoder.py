@@ -17,6 +17,7 @@ from geofix_export.onnx_model import OPSET, to_onnx
 from geofix_export.parity import Parity, ParityError, measure_parity
 from geofix_export.precision import to_fp16, to_int8
 from geofix_export.recipe import ExportRecipe, read_recipe
+from geofix_export.tensorrt_rules import check_for_tensorrt
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.cell_codes import Queries, map_cell_codes
 from geofix_train.fit import load_model
@@ -63,6 +64,8 @@ def export_encoder(
         raise ParityError("all photos were trained on: none is left to measure parity with")
     reference = to_onnx(source.encoder, source.spec)
     data = _convert(reference, recipe, source)
+    if recipe.target == "tensorrt":
+        _check_rules(data)
     parity = measure_parity(
         _embed(data, source.spec, images),
         embed(source.encoder, images),
@@ -129,6 +132,12 @@ def _convert(reference: bytes, recipe: ExportRecipe, source: _Source) -> bytes:
         _, images = source.photos(_drawn(source.table.is_train, recipe.calibration_photos))
         return to_int8(reference, images, symmetric=recipe.target == "tensorrt", keep=recipe.keep)
     return reference
+
+
+def _check_rules(data: bytes) -> None:
+    violations = check_for_tensorrt(data)
+    if violations:
+        raise ParityError(f"TensorRT would refuse this encoder: {'; '.join(map(str, violations))}")
 
 
 def _embed(data: bytes, spec: InputSpec, images: Images) -> Floats:

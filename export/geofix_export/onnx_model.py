@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from torch import nn
 
 from geofix.input_spec import InputSpec
+from geofix_export.tensorrt_prepare import prepare_for_tensorrt
 
 OPSET = 18
 IR_VERSION = 8  # what opset 18 came with; ONNX Runtime 1.17 reads no more than 9
@@ -42,7 +43,7 @@ def to_onnx(encoder: nn.Module, spec: InputSpec) -> bytes:
     model = program.model_proto
     model.ir_version = IR_VERSION
     _clear_notes(model)
-    return bytes(model.SerializeToString())
+    return prepare_for_tensorrt(bytes(model.SerializeToString()))
 
 
 def _clear_notes(message: Message) -> None:

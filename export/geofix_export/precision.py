@@ -67,7 +67,11 @@ def to_int8(model: bytes, images: Images, *, symmetric: bool, keep: Sequence[str
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(keep),
-            extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": symmetric,
+                "WeightSymmetric": True,
+                "QuantizeBias": not symmetric,  # TensorRT takes no int32 biases
+            },
         )
         return out.read_bytes()
 

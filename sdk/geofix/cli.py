@@ -157,7 +157,10 @@ def _info(arguments: argparse.Namespace) -> int:
         ("geofix", geofix.__version__),
         ("python", sys.version.split()[0]),
         ("kernel", described),
-        *((name, installed(name)) for name in ("numpy", "pillow", "usearch", "onnxruntime")),
+        *(
+            (name, installed(name))
+            for name in ("numpy", "pillow", "usearch", "onnxruntime", "tensorrt")
+        ),
     ]
     for name, text in rows:
         print(f"{name:<12}{text}")

@@ -53,12 +53,22 @@ class Localizer:
         self._pack: RegionPack | None = pack
         self._index: CellIndex | None = pack.index()
         self._encoder: QueryEncoder | None = None
-        self._entry = _choose_encoder(pack.manifest.encoders, backend)
+        self._entry: EncoderEntry | None = None
+        reasons: list[BackendUnavailable] = []
+        for entry in _wanted_encoders(pack.manifest.encoders, backend):
+            try:
+                model = _model(pack, entry, encoder, cache_dir)
+                self._encoder = _open_encoder(pack, entry, model, num_threads, cache_dir)
+            except BackendUnavailable as e:
+                _log.warning("passing over %s: %s", entry.entry, e)
+                reasons.append(e)
+                continue
+            self._entry = entry
+            _log.info("backend %s for %s", entry.target, entry.entry)
+            break
+        if self._entry is None and reasons:
+            raise reasons[0]
         self.backend = "" if self._entry is None else self._entry.target
-        if self._entry is not None:
-            model = _model(pack, self._entry, encoder, cache_dir)
-            self._encoder = _open_encoder(pack, self._entry, model, num_threads)
-            _log.info("backend %s for %s", self.backend, self._entry.entry)
 
     @classmethod
     def open(
@@ -77,14 +87,16 @@ class Localizer:
 
         Args:
             source: path of the pack.
-            backend: "auto", or the runtime that is wanted: "onnx", "tensorrt" or "coreml".
+            backend: the runtime that is wanted: "onnx", "tensorrt" or "coreml"; "auto" takes the
+                first encoder of the pack that can be run here, and logs which ones it passes over.
             encoder: model file that the pack names and does not carry, or a folder that holds it.
             verify: "lazy" checks the hash of each entry before its first use, "all" checks every
                 entry now.
             public_key: of who must have signed the pack: a PEM file, its content, or 32 raw bytes.
             min_version: the oldest pack version that is accepted.
-            cache_dir: a folder whose subfolder `encoders` holds model files that packs name; None
-                is $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
+            cache_dir: a folder whose subfolder `encoders` holds model files that packs name, and
+                whose subfolder `engines` keeps what TensorRT builds of them; None is
+                $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
             num_threads: of one inference; 0 lets the runtime choose.
 
         Raises:
@@ -241,15 +253,15 @@ def localize(
         return localizer.localize(image, prior=prior)
 
 
-def _choose_encoder(encoders: tuple[EncoderEntry, ...], backend: str) -> EncoderEntry | None:
-    """Return the encoder to use: the first for the wanted runtime; None where a pack has none."""
+def _wanted_encoders(encoders: tuple[EncoderEntry, ...], backend: str) -> list[EncoderEntry]:
+    """Return the encoders to try, in the order of the pack; none where it has none."""
     if backend == "auto":
-        return encoders[0] if encoders else None
-    for encoder in encoders:
-        if encoder.target == backend:
-            return encoder
-    has = ", ".join(encoder.target for encoder in encoders) or "none"
-    raise BackendUnavailable(f"the pack has no encoder for {backend!r}; it has {has}")
+        return list(encoders)
+    wanted = [encoder for encoder in encoders if encoder.target == backend]
+    if not wanted:
+        has = ", ".join(encoder.target for encoder in encoders) or "none"
+        raise BackendUnavailable(f"the pack has no encoder for {backend!r}; it has {has}")
+    return wanted
 
 
 def _model(
@@ -264,10 +276,18 @@ def _model(
 
 
 def _open_encoder(
-    pack: RegionPack, entry: EncoderEntry, model: bytes | memoryview, num_threads: int
+    pack: RegionPack,
+    entry: EncoderEntry,
+    model: bytes | memoryview,
+    num_threads: int,
+    cache_dir: Path | None,
 ) -> QueryEncoder:
     encoder = open_encoder(
-        entry.target, model, input_spec=entry.input_spec, num_threads=num_threads
+        entry.target,
+        model,
+        input_spec=entry.input_spec,
+        num_threads=num_threads,
+        cache_dir=cache_dir,
     )
     if encoder.dim != pack.manifest.dim:
         raise BackendUnavailable(

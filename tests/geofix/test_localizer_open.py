@@ -174,3 +174,38 @@ def test_one_call_localizes_one_photo(pack_path: Path, region: TinyRegion) -> No
     assert geofix.localize(region.pictures[9], pack_path).cell == region.tokens[9]
     with pytest.raises(PriorOutsidePack):
         geofix.localize(region.pictures[9], pack_path, prior=Prior.disk(0, 0, radius_m=10))
+
+
+def two_encoders(region: TinyRegion, out: Path) -> Path:
+    """Write a pack whose first encoder is for TensorRT."""
+    for_gpu = replace(region.encoder, target="tensorrt", precision="fp16")
+    return region.write(out, encoders=[for_gpu, region.encoder])
+
+
+def test_auto_takes_the_first_encoder_that_runs_here_and_says_what_it_passes_over(
+    region: TinyRegion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = two_encoders(region, tmp_path / "two.geofix")
+    with caplog.at_level(logging.INFO, "geofix"), Localizer.open(path) as localizer:
+        assert localizer.backend == "onnx"
+        assert localizer.localize(region.pictures[3]).cell == region.tokens[3]
+    passed, chosen = (record.getMessage() for record in caplog.records)
+    assert passed.startswith("passing over encoders/tensorrt-fp16/encoder.onnx: ")
+    assert chosen == "backend onnx for encoders/onnx-fp32/encoder.onnx"
+
+
+def test_a_wanted_backend_that_does_not_run_here_is_not_replaced(
+    region: TinyRegion, tmp_path: Path
+) -> None:
+    path = two_encoders(region, tmp_path / "two.geofix")
+    with pytest.raises(BackendUnavailable, match="TensorRT"):
+        Localizer.open(path, backend="tensorrt")
+
+
+def test_where_no_encoder_runs_the_reason_is_the_first_ones(
+    region: TinyRegion, tmp_path: Path
+) -> None:
+    for_gpu = replace(region.encoder, target="tensorrt")
+    path = region.write(tmp_path / "gpu.geofix", encoders=[for_gpu])
+    with pytest.raises(BackendUnavailable, match="TensorRT"):
+        Localizer.open(path)

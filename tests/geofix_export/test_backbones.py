@@ -9,6 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from geofix_export.encoder import export_encoder
+from geofix_export.tensorrt_rules import check_for_tensorrt
 from geofix_train.fit import fit, load_model
 from geofix_train.model import embed
 from tests.geofix_export.conftest import with_codes
@@ -35,3 +36,4 @@ def test_an_exported_backbone_equals_the_trained_one_without_its_pretrained_mode
     assert np.linalg.norm(wanted, axis=1) == pytest.approx(1, abs=1e-5)
     operators = {node.op_type for node in onnx.load_from_string(artifact.data).graph.node}
     assert "Resize" not in operators  # positions were brought to size before
+    assert check_for_tensorrt(artifact.data) == []

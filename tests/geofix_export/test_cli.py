@@ -22,7 +22,7 @@ from tests.tiny_pack import KIND
 
 pytestmark = pytest.mark.xdist_group("export")
 
-COMMANDS = ["", "encoder", "pack"]
+COMMANDS = ["", "encoder", "pack", "tensorrt"]
 
 
 class Made(NamedTuple):

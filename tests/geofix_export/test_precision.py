@@ -15,6 +15,7 @@ from geofix_export.encoder import export_encoder
 from geofix_export.parity import ParityError
 from geofix_export.precision import CalibrationError, to_fp16, to_int8
 from geofix_export.recipe import ExportRecipe, read_recipe
+from geofix_export.tensorrt_rules import check_for_tensorrt
 from geofix_train.artifact import EncoderArtifact, read_artifact, write_artifact
 from geofix_train.photo_table import read_photo_table
 from geofix_train.photos import read_photos
@@ -187,3 +188,27 @@ def test_a_sabotaged_encoder_fails_the_gate_which_names_the_place(
     found = first_divergence(artifact.data, half, images[:8])
     assert found is not None
     assert found.node == place
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_what_is_made_for_tensorrt_keeps_its_rules(
+    artifact: EncoderArtifact, images: Images, precision: str
+) -> None:
+    made = (
+        to_fp16(artifact.data)
+        if precision == "fp16"
+        else to_int8(artifact.data, images, symmetric=True)
+    )
+    assert check_for_tensorrt(made) == []
+
+
+def test_what_breaks_the_rules_of_tensorrt_is_not_shipped(
+    artifact: EncoderArtifact,
+    finished_run: Path,
+    images: Images,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unsigned = to_int8(artifact.data, images, symmetric=False)
+    monkeypatch.setattr(geofix_export.encoder, "_convert", lambda *_: unsigned)
+    with pytest.raises(ParityError, match="TensorRT would refuse this encoder: "):
+        export_encoder(finished_run, "tensorrt-int8")

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geofix.encoder import check_images, unit_length
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
 
@@ -43,19 +44,11 @@ class OnnxEncoder:
 
         An embedding of zeros stays zero.
         """
-        wanted = (self.input_spec.height, self.input_spec.width, 3)
-        if images.ndim != 4 or images.shape[1:] != wanted or images.dtype != np.uint8:
-            raise ValueError(
-                f"images are {images.dtype} of shape {images.shape}, want uint8 of shape (B, "
-                f"{wanted[0]}, {wanted[1]}, 3): use geofix.images.prepare_image"
-            )
+        check_images(images, self.input_spec)
         step = self._fixed_batch or _BATCH
         parts = [self._run(images[at : at + step]) for at in range(0, len(images), step)]
         embeddings = np.concatenate([np.zeros((0, self._dim), np.float32), *parts])
-        if not np.isfinite(embeddings).all():
-            raise BackendUnavailable("the encoder gave NaN or infinity: export it again")
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return np.asarray(embeddings / np.where(norms > 0, norms, 1), np.float32)
+        return unit_length(embeddings)
 
     def _run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         spec = self.input_spec
