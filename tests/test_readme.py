@@ -192,7 +192,7 @@ def test_the_files_that_are_named_exist(path: Path) -> None:
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(README, "python"))
-    pack, own = dict.fromkeys(re.findall(r'open\("(.+?)"', code))
+    pack, own = dict.fromkeys(re.findall(r"open\(\s*\"(.+?)\"", code))
     (photo,) = re.findall(r'localize\("(.+?)"', code)
     (key,) = re.findall(r'public_key="(.+?)"', code)
     for source, name in ((PACK, pack), (PHOTO, photo)):

@@ -89,6 +89,10 @@ def build_pack(
         ValueError: arrays that do not fit together, not finite, or cells that are not S2 cells.
     """
     old = None if base is None else base.manifest
+    if base is not None and out.exists() and out.samefile(base.path):
+        raise ValueError(f"{out} is the base itself: write the new release to another file")
+    if not (embed_encoders or encoders):
+        raise ValueError("encoders to name and leave out: none is given")
     index = index or (old.shards[0].kind if old else "usearch")
     if index not in SHARD_LEVEL:
         raise ValueError(f"index is {index!r}, want 'usearch' or 'scan'")

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "name the encoders by their hash and leave them out, so that many packs share one"
     pack.add_argument("--reference-encoders", action="store_true", help=text)
     pack.add_argument("--queries", type=Path, metavar="FILE", help="queries.safetensors")
-    pack.add_argument("--index", choices=("usearch", "scan"), help="(usearch)")
+    pack.add_argument("--index", choices=("usearch", "scan"), help="(the base's, or usearch)")
     text = "of a pq code (32, or half the dimensions where that is less)"
     pack.add_argument("--bytes-per-cell", type=int, metavar="N", help=text)
     text = "an earlier release: the same quantizer, so that what did not change keeps its bytes, "
@@ -80,7 +80,7 @@ def _pack(arguments: argparse.Namespace) -> None:
     from geofix_train.cell_codes import map_cell_codes, read_queries
 
     codes = map_cell_codes(arguments.codes)
-    build_pack(
+    manifest = build_pack(
         arguments.output,
         cells=codes.cells,
         cell_codes=codes.cell_codes,
@@ -98,4 +98,10 @@ def _pack(arguments: argparse.Namespace) -> None:
         pack_version=arguments.pack_version,
         provenance=codes.provenance,
     )
-    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")
+    given = [encoder.calibration for encoder in manifest.encoders] or [manifest.calibration]
+    calibrated = "calibrated" if all(given) else "NOT CALIBRATED (give --queries)"
+    size = arguments.output.stat().st_size / 1e6
+    print(
+        f"{arguments.output}: {manifest.pack_id}, version {manifest.pack_version}, "
+        f"{manifest.num_cells} cells, {size:.2f} MB, {calibrated}, not signed"
+    )

@@ -68,7 +68,9 @@ def _encoder_of_pack(source: Path, cache_dir: Path | None) -> OnnxEncoderFile:
     for entry in pack.manifest.encoders:
         if entry.target == "tensorrt":
             if entry.referenced is not None:
-                data = find_encoder(entry, given=None, cache_dir=cache_dir)
+                data = find_encoder(
+                    entry.filename, entry.referenced, given=None, cache_dir=cache_dir
+                )
             else:
                 data = bytes(pack.read(entry.entry))
             return OnnxEncoderFile(entry.filename, data, entry.input_spec)

@@ -89,6 +89,7 @@ def _localize(arguments: argparse.Namespace) -> int:
         encoder=arguments.encoder,
         public_key=arguments.key,
         min_version=arguments.min_version,
+        region=arguments.region,
     ) as localizer:
         for path in arguments.images:
             try:

@@ -1,6 +1,7 @@
 """The command `geofix pack`: look into region packs, check, sign and cut them."""
 
 import argparse
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -31,6 +32,12 @@ def add_pack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     verify.add_argument("pack", type=Path, metavar="PACK")
     add_trust(verify)
     verify.set_defaults(run_command=_verify)
+    text = "Show what a later release has that an earlier one lacks: what an updater fetches."
+    diff = actions.add_parser("diff", help=text, description=text)
+    diff.add_argument("old", type=Path, metavar="OLD")
+    diff.add_argument("new", type=Path, metavar="NEW")
+    diff.add_argument("--json", action="store_true", help="print entries with their byte ranges")
+    diff.set_defaults(run_command=_diff)
     text = "Cut a smaller pack out of a pack; it has to be signed again."
     extract = actions.add_parser("extract", help=text, description=text)
     extract.add_argument("pack", type=Path, metavar="PACK")
@@ -41,6 +48,7 @@ def add_pack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     region.add_argument(
         "--bbox", type=cli_arguments.bbox, metavar="SOUTH,WEST,NORTH,EAST", help="keep this box"
     )
+    add_trust(extract)
     extract.add_argument("--pack-id", default="", help="(the old one with what was cut, hashed)")
     extract.add_argument("--title", default="", help="(the old one)")
     extract.add_argument("-o", "--output", type=Path, required=True, metavar="PACK")
@@ -63,6 +71,18 @@ def add_trust(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", type=Path, metavar="KEY.pub", help=text)
     text = "refuse a pack of an older version"
     command.add_argument("--min-version", type=int, default=0, metavar="N", help=text)
+    text = "refuse a pack of another region"
+    command.add_argument("--region", default="", metavar="PACK_ID", help=text)
+
+
+def open_trusted(arguments: argparse.Namespace) -> RegionPack:
+    """Open the pack of a command that has the options of `add_trust`."""
+    return RegionPack.open(
+        arguments.pack,
+        public_key=arguments.key,
+        min_version=arguments.min_version,
+        region=arguments.region,
+    )
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -75,6 +95,8 @@ def _info(arguments: argparse.Namespace) -> int:
         print(json.dumps(pack.manifest.to_json(), ensure_ascii=False))
         return 0
     rows = [*_facts(pack), *_coverage_facts(pack)]
+    if arguments.map is not None:
+        rows.append(("map", str(arguments.map)))
     if arguments.at is not None:
         rows += _facts_at(pack, arguments.at)
     for name, text in rows:
@@ -127,7 +149,8 @@ def _coverage_facts(pack: RegionPack) -> Iterator[tuple[str, str]]:
 
 def _facts_at(pack: RegionPack, place: LatLon) -> Iterator[tuple[str, str]]:
     here = pack.coverage.around(place.lat, place.lon)
-    covered = "a cell" if here.contains else "no cell: a photo taken here has no right answer"
+    lost = "no cell: a photo taken here has no right answer (are lat and lon swapped?)"
+    covered = "a cell" if here.contains else lost
     share = here.share_photographed
     known = "" if share is None else f", {100 * share:.0f} % with ground photos"
     yield "here", f"{covered}; {here.num_cells} cells within 500 m{known}"
@@ -145,11 +168,25 @@ def _expected_text(expected: Validation) -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    pack = RegionPack.open(
-        arguments.pack, public_key=arguments.key, min_version=arguments.min_version
-    )
-    signed = "signed with this key" if arguments.key else "signed" if pack.is_signed else "unsigned"
+    pack = open_trusted(arguments)
+    signed = "signed, but by whom was not checked: no --key" if pack.is_signed else "not signed"
+    if arguments.key:
+        signed = "signed with this key"
     print(f"{arguments.pack}: {pack.verify()} entries, all as they should be; {signed}")
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    old, new = RegionPack.open(arguments.old), RegionPack.open(arguments.new)
+    ranges = {name: new.byte_range(name) for name in new.entries_not_in(old)}
+    if arguments.json:
+        print(json.dumps({name: list(found) for name, found in ranges.items()}))
+        return 0
+    for name, (start, stop) in ranges.items():
+        print(f"{stop - start:>12} bytes at {start:>12}  {name}")
+    num_bytes = sum(stop - start for start, stop in ranges.values())
+    share = num_bytes / arguments.new.stat().st_size
+    print(f"{num_bytes} bytes of {len(ranges)} entries, {100 * share:.1f} % of the file")
     return 0
 
 
@@ -157,14 +194,17 @@ def _extract(arguments: argparse.Namespace) -> int:
     from geofix.extract import extract_pack
 
     manifest = extract_pack(
-        RegionPack.open(arguments.pack),
+        open_trusted(arguments),
         arguments.output,
         arguments.prior or arguments.bbox,
         pack_id=arguments.pack_id,
         title=arguments.title,
     )
     size = arguments.output.stat().st_size / 1e6
-    print(f"{arguments.output}: {manifest.num_cells} cells, {size:.2f} MB, not signed")
+    print(
+        f"{arguments.output}: {manifest.pack_id}, version {manifest.pack_version}, "
+        f"{manifest.num_cells} cells, {size:.2f} MB, not signed"
+    )
     return 0
 
 
@@ -173,6 +213,11 @@ def _keygen(arguments: argparse.Namespace) -> int:
 
     secret, public = arguments.output, Path(f"{arguments.output}.pub")
     private_pem, public_pem = generate_key()
+    for path in (secret, public):
+        if path.exists():
+            said = "there is one already, and keys are not replaced"
+            raise FileExistsError(errno.EEXIST, said, str(path))
+    secret.parent.mkdir(parents=True, exist_ok=True)
     for path, pem, mode in ((secret, private_pem, 0o600), (public, public_pem, 0o644)):
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(pem)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geofix.errors import BackendUnavailable
-from geofix.manifest import EncoderEntry, EntryDigest
+from geofix.manifest import EntryDigest
 
 
 def default_cache_dir() -> Path:
@@ -19,11 +19,14 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geofix"
 
 
-def find_encoder(encoder: EncoderEntry, *, given: Path | None, cache_dir: Path | None) -> bytes:
-    """Return the model file that a pack refers to, after checking its hash.
+def find_encoder(
+    filename: str, digest: EntryDigest, *, given: Path | None, cache_dir: Path | None
+) -> bytes:
+    """Return the model file that a pack names, after checking its hash.
 
     Args:
-        encoder: with `referenced`.
+        filename: by which the pack calls it.
+        digest: that it must have.
         given: the file, or a folder that holds it under any name; nothing else is looked at then.
         cache_dir: a folder whose subfolder `encoders` may hold it; None: `default_cache_dir`.
 
@@ -31,19 +34,18 @@ def find_encoder(encoder: EncoderEntry, *, given: Path | None, cache_dir: Path |
         BackendUnavailable: it is not there, or what is there is another file.
         OSError: a file or folder cannot be read.
     """
-    digest = encoder.referenced
-    if digest is None:
-        raise ValueError(f"the pack carries {encoder.entry} itself")
+    if given is not None and not given.exists():
+        raise BackendUnavailable(f"{given}: no such file or folder to take the encoder from")
     where = given or (cache_dir or default_cache_dir()) / "encoders"
     for path in _candidates(where, digest):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == digest.sha256:
             return data
-    wanted = f"{encoder.filename} ({digest.num_bytes} bytes, SHA-256 {digest.sha256})"
+    wanted = f"{filename} ({digest.num_bytes} bytes, SHA-256 {digest.sha256})"
     if given is None:
         raise BackendUnavailable(
-            f"the pack names its encoder, {wanted}, and does not carry it: give encoder=FILE, or "
-            f"put the file into {where}"
+            f"the pack names its encoder, {wanted}, and does not carry it: give encoder=FILE "
+            f"(--encoder FILE), or put the file into {where}"
         )
     kind = "holds no" if given.is_dir() else "is not the"
     raise BackendUnavailable(f"{given} {kind} encoder that the pack names: {wanted}")

@@ -1,6 +1,7 @@
 """A smaller pack: the cells of a pack that lie in a region, with all else that it has."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from geofix.errors import PriorOutsidePack
 from geofix.manifest import EncoderEntry, Manifest, ShardEntry
 from geofix.pack import MANIFEST_ENTRY, RegionPack
 from geofix.pack_writer import EncoderFile, PackText, PackWriter
+from geofix.posterior import Calibration
 from geofix.prior import Prior
 from geofix_index import ProductQuantizer, ShardFiles, build_shard
 
@@ -22,8 +24,8 @@ def extract_pack(
     """Write a pack of the cells that a prior admits; return its manifest.
 
     Codes, encoders and calibration stay as they are, so that under this prior both packs answer
-    alike. Shards that lie inside as a whole are copied, the others built again. The new pack is
-    not signed.
+    alike; what validation photos of the whole region said is left out. Shards that lie inside as a
+    whole are copied, the others built again. The new pack is not signed.
 
     Args:
         pack: to cut from.
@@ -35,12 +37,18 @@ def extract_pack(
     Raises:
         PriorOutsidePack: it admits no cell of the pack.
         PackError: the pack is damaged.
-        ValueError: "usearch" shards without the C kernel, which their graphs are built with.
+        ValueError: `out` is the pack itself; or "usearch" shards without the C kernel, which their
+            graphs are built with.
     """
+    if out.exists() and out.samefile(pack.path):
+        raise ValueError(f"{out} is the pack to cut from: write the part to another file")
     manifest, quantizer = pack.manifest, pack.quantizer()
     inside = pack.index().cells_in(prior.region)
     if len(inside) == 0:
-        raise PriorOutsidePack(f"{prior.description}: admits no cell of pack {manifest.pack_id!r}")
+        raise PriorOutsidePack(
+            f"{prior.description}: admits no cell of pack {manifest.pack_id!r} (are lat and lon "
+            "swapped?)"
+        )
     bits = pack.photographed_bits()
     starts = np.cumsum([0, *(shard.num_cells for shard in manifest.shards)]).tolist()
     with PackWriter(out, quantizer) as writer:
@@ -58,7 +66,7 @@ def extract_pack(
                 pack_version=manifest.pack_version,
             ),
             encoders=[_encoder_file(pack, encoder) for encoder in manifest.encoders],
-            calibration=manifest.calibration,
+            calibration=_of_any_part(manifest.calibration),
             provenance={**manifest.provenance, "extracted": _origin(pack, prior)},
             extra=manifest.extra,
         )
@@ -93,10 +101,14 @@ def _encoder_file(pack: RegionPack, encoder: EncoderEntry) -> EncoderFile:
         dim=encoder.dim,
         data=pack.read(encoder.entry) if encoder.referenced is None else b"",
         referenced=encoder.referenced,
-        calibration=encoder.calibration,
+        calibration=_of_any_part(encoder.calibration),
         parity=encoder.parity,
         extra=encoder.extra,
     )
+
+
+def _of_any_part(calibration: Calibration | None) -> Calibration | None:
+    return None if calibration is None else replace(calibration, validation={})
 
 
 def _origin(pack: RegionPack, prior: Prior) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class Localizer:
         verify: str = "lazy",
         public_key: PublicKey | None = None,
         min_version: int = 0,
+        region: str = "",
         cache_dir: str | os.PathLike[str] | None = None,
         num_threads: int = 0,
     ) -> "Localizer":
@@ -94,6 +95,7 @@ class Localizer:
                 entry now.
             public_key: of who must have signed the pack: a PEM file, its content, or 32 raw bytes.
             min_version: the oldest pack version that is accepted.
+            region: the pack id that is wanted; empty accepts any. One key may sign many regions.
             cache_dir: a folder whose subfolder `encoders` holds model files that packs name, and
                 whose subfolder `engines` keeps what TensorRT builds of them; None is
                 $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
@@ -101,7 +103,7 @@ class Localizer:
 
         Raises:
             PackError: the file is no pack, is damaged, needs a newer geofix, is older than
-                `min_version`, or is not signed with the key.
+                `min_version`, another region's, or not signed with the key.
             BackendUnavailable: the wanted runtime is absent, the pack has no encoder for it, or the
                 encoder that it names is not there.
             ValueError: an unknown backend or value of `verify`.
@@ -111,7 +113,9 @@ class Localizer:
             raise ValueError(f"backend is {backend!r}, want one of {', '.join(BACKENDS)}")
         if verify not in ("lazy", "all"):
             raise ValueError(f"verify is {verify!r}, want 'lazy' or 'all'")
-        pack = RegionPack.open(source, public_key=public_key, min_version=min_version)
+        pack = RegionPack.open(
+            source, public_key=public_key, min_version=min_version, region=region
+        )
         if verify == "all":
             pack.verify()
         return cls(
@@ -216,6 +220,8 @@ class Localizer:
         pack, index = self._opened()
         if k < 1:
             raise ValueError(f"k is {k}, want at least 1")
+        if prior is not None and not isinstance(prior, Prior):
+            raise TypeError(f"prior is {prior!r}, want a Prior: Prior.disk(lat, lon, radius_m=500)")
         region = None if prior is None else prior.region
         matches = index.search(embedding, k=max(k, NUM_CANDIDATES), region=region)
         if prior is not None and len(matches.cells) == 0:
@@ -268,11 +274,10 @@ def _model(
     pack: RegionPack, entry: EncoderEntry, given: Path | None, cache_dir: Path | None
 ) -> bytes | memoryview:
     """Return an encoder's model file, checked, from the pack or from where it refers to."""
-    if entry.referenced is not None:
-        return find_encoder(entry, given=given, cache_dir=cache_dir)
-    if given is not None:
-        raise BackendUnavailable(f"the pack carries its encoder, {entry.entry}: leave out {given}")
-    return pack.read(entry.entry)
+    if entry.referenced is None and given is None:
+        return pack.read(entry.entry)
+    digest = entry.referenced or pack.manifest.entries[entry.entry]
+    return find_encoder(entry.filename, digest, given=given, cache_dir=cache_dir)
 
 
 def _open_encoder(

@@ -139,7 +139,7 @@ class Manifest:
             if encoder.dim != self.dim:
                 raise ValueError(f"{encoder.entry} has dim {encoder.dim}, the embedding {self.dim}")
         _check_shards(self.shards, self.num_cells)
-        _check_coverage(self.coverage, self.shards)
+        _check_coverage(self.coverage, self.shards, self.cell_level)
 
     @property
     def entry_order(self) -> list[str]:
@@ -219,9 +219,13 @@ def _check_shards(shards: tuple[ShardEntry, ...], num_cells: int) -> None:
     _leaves([shard.parent for shard in shards], "shards: their parents")
 
 
-def _check_coverage(coverage: tuple[int, ...], shards: tuple[ShardEntry, ...]) -> None:
+def _check_coverage(
+    coverage: tuple[int, ...], shards: tuple[ShardEntry, ...], cell_level: int
+) -> None:
     if not coverage:
         raise ValueError("coverage is empty, want S2 cells that contain all cells")
+    if s2.level_of(np.array(coverage, np.uint64)).max() > cell_level:
+        raise ValueError("coverage has cells finer than the pack's")
     first, last = _leaves(coverage, "coverage: its cells")
     begin, end = _leaves([shard.parent for shard in shards], "shards: their parents")
     touched = np.searchsorted(first, end, side="right") > np.searchsorted(last, begin)

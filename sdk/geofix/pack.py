@@ -30,7 +30,7 @@ from geofix.manifest import EntryDigest, Manifest, ShardEntry
 from geofix.posterior import Calibration
 from geofix.signing import SIGNATURE_BYTES, PublicKey, check_signature
 from geofix.zip_layout import read_entries
-from geofix_index import CellIndex, ProductQuantizer, Shard, ShardFormatError
+from geofix_index import Box, CellIndex, CellUnion, ProductQuantizer, Shard, ShardFormatError
 from geofix_index.index import ShardSource
 
 MIMETYPE = b"application/vnd.geofix.region-pack"
@@ -81,6 +81,7 @@ class RegionPack:
         *,
         public_key: PublicKey | None = None,
         min_version: int = 0,
+        region: str = "",
     ) -> "RegionPack":
         """Map a pack into memory; see `__init__` for what is checked at once.
 
@@ -88,9 +89,10 @@ class RegionPack:
             path: of the pack.
             public_key: of who must have signed it: a PEM file, its content, or 32 raw bytes.
             min_version: the oldest pack version that is accepted.
+            region: the pack id that is wanted; empty accepts any. One key may sign many regions.
 
         Raises:
-            PackError: see `__init__`; or the pack is older than `min_version`.
+            PackError: see `__init__`; or the pack is older than `min_version`, or another region's.
             OSError: the file cannot be read.
         """
         path = Path(path)
@@ -102,6 +104,8 @@ class RegionPack:
             pack = cls(path, data, public_key=public_key)
         except PackError as e:
             raise type(e)(f"{path}: {e}") from e
+        if region and pack.manifest.pack_id != region:
+            raise PackVersionError(f"{path}: pack {pack.manifest.pack_id!r}, want {region!r}")
         if pack.manifest.pack_version < min_version:
             raise PackVersionError(
                 f"{path}: pack version {pack.manifest.pack_version}, want at least {min_version}: "
@@ -133,8 +137,23 @@ class RegionPack:
             self._checked.add(entry)
         return data
 
+    def byte_range(self, entry: str) -> tuple[int, int]:
+        """Return where an entry's bytes begin and end in the file, for a download by range."""
+        header, start = self._entries[entry]
+        return start, start + header.num_bytes
+
+    def entries_not_in(self, old: "RegionPack") -> list[str]:
+        """Return the entries whose content an earlier release lacks, in the order of the file.
+
+        The manifest and its signature are always new.
+        """
+        known = set(old.manifest.entries.values())
+        return [
+            name for name in list(self._entries)[1:] if self.manifest.entries.get(name) not in known
+        ]
+
     def verify(self) -> int:
-        """Check every entry's hash and open all shards; return the number of entries.
+        """Check every entry's hash, and all shards; return the number of entries.
 
         Raises:
             PackError: something does not match.
@@ -144,7 +163,7 @@ class RegionPack:
         quantizer = self.quantizer()
         self.photographed_bits()
         for shard in self.manifest.shards:
-            self.open_shard(shard, quantizer)
+            self._check_places(shard, self.open_shard(shard, quantizer).cells())
         return len(self._entries)
 
     def quantizer(self) -> ProductQuantizer:
@@ -228,6 +247,16 @@ class RegionPack:
         """
         listed = {name: self.read(name) for name in self.manifest.entry_order}
         return {name: listed.get(name, self._view(name)) for name in self._entries}
+
+    def _check_places(self, shard: ShardEntry, cells: npt.NDArray[np.uint64]) -> None:
+        box = self.manifest.bounds
+        around = (
+            ("bounds", Box(box.south, box.west, box.north, box.east)),
+            ("coverage", CellUnion(self.manifest.coverage)),
+        )
+        for name, region in around:
+            if not region.admits(cells).all():
+                raise PackFormatError(f"{self.path}: {shard.cells_entry}: cells beyond the {name}")
 
     def _source(self, entry: ShardEntry, quantizer: ProductQuantizer) -> ShardSource:
         opener = partial(self.open_shard, entry, quantizer)

@@ -1,5 +1,6 @@
 """Writing region packs: streamed, whole or not at all. pack.py reads them."""
 
+import errno
 import mmap
 import os
 import tempfile
@@ -70,7 +71,7 @@ class PackWriter:
 
     def __init__(self, path: Path, quantizer: ProductQuantizer) -> None:
         """Begin a pack of cells that a quantizer compressed."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(path)
         self._path = path
         self._quantizer = quantizer
         self._waiting = tempfile.TemporaryFile(dir=path.parent)
@@ -301,10 +302,16 @@ def _narrowest_arc(
     return float(begin[widest]), float((reached[widest] + 180.0) % 360.0 - 180.0)
 
 
+def _make_room(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, want the path of a pack", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _write_zip(path: Path, contents: Mapping[str, bytes | memoryview]) -> None:
     """Write a ZIP of stored entries, durably, under a temporary name until it is whole."""
+    _make_room(path)
     layout = lay_out([Entry(name, len(data), zlib.crc32(data)) for name, data in contents.items()])
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

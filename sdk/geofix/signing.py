@@ -80,7 +80,9 @@ def check_signature(message: bytes, signature: bytes, public_key: PublicKey) -> 
         else:
             key = serialization.load_pem_public_key(content)
     except ValueError as e:
-        raise PackSignatureError(f"{_name(public_key)} is no readable public key: {e}") from e
+        raise PackSignatureError(
+            f"{_name(public_key)} is no readable public key, want PEM or 32 bytes: {e}"
+        ) from e
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise PackSignatureError(f"{_name(public_key)} is a public key, but not of Ed25519")
     try:
@@ -104,8 +106,11 @@ def _cryptography() -> tuple[Any, Any]:
 
 
 def _content(key: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(key, str) and key.startswith("-----BEGIN"):
+        return key.encode()
     return key if isinstance(key, bytes) else Path(key).read_bytes()
 
 
 def _name(key: str | os.PathLike[str] | bytes) -> str:
-    return "the key" if isinstance(key, bytes) else os.fspath(key)
+    is_content = isinstance(key, bytes) or str(key).startswith("-----BEGIN")
+    return "the key" if is_content else os.fspath(key)  # type: ignore[return-value]

@@ -21,7 +21,7 @@ from tests.command_line import Run, runner
 from tests.geofix.forgery import flipped, read_contents, with_manifest
 from tests.tiny_pack import TinyRegion
 
-PACK_COMMANDS = ["info", "verify", "extract", "keygen", "sign"]
+PACK_COMMANDS = ["info", "verify", "diff", "extract", "keygen", "sign"]
 COMMANDS = ["", "localize", "pack", *(f"pack {c}" for c in PACK_COMMANDS), "info"]
 
 
@@ -291,7 +291,7 @@ def test_a_manifest_is_printed_as_json(run: Run, pack_path: Path) -> None:
 
 def test_a_good_pack_is_verified(run: Run, pack_path: Path) -> None:
     num_entries = len(read_contents(pack_path))
-    wanted = f"{pack_path}: {num_entries} entries, all as they should be; unsigned\n"
+    wanted = f"{pack_path}: {num_entries} entries, all as they should be; not signed\n"
     assert run("pack", "verify", pack_path) == (0, wanted, "")
 
 

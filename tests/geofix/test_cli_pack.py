@@ -15,9 +15,10 @@ from geofix.pack import RegionPack
 from geofix.pack_writer import PackText, PackWriter
 from geofix.posterior import Calibration
 from geofix.validation import Validation
+from geofix_index import ShardFiles, build_shard
 from geofix_index import cells as s2
 from tests.command_line import Run, runner
-from tests.geofix.forgery import flipped, with_manifest
+from tests.geofix.forgery import flipped, read_contents, with_manifest
 from tests.tiny_pack import CALIBRATION, TinyRegion
 
 VALIDATED = Calibration(
@@ -75,7 +76,7 @@ def test_info_tells_of_a_place(run: Run, told_pack: Path, region: TinyRegion) ->
     assert told["here"].endswith(" cells within 500 m, 100 % with ground photos")
     assert told[""] == "50 % of photos fixed, median error 50 m, by 300 validation photos"
     told = rows(run("pack", "info", told_pack, "--at", "-47.37,8.54").out)
-    assert told["here"].startswith("no cell: a photo taken here has no right answer; 0 cells")
+    assert told["here"].startswith("no cell: a photo taken here has no right answer (are lat")
 
 
 def test_info_draws_what_a_pack_covers(run: Run, told_pack: Path, tmp_path: Path) -> None:
@@ -96,7 +97,9 @@ def test_a_pack_is_signed_and_verified(
     assert run("pack", "verify", signed, "--key", f"{key}.pub").out.endswith(
         "signed with this key\n"
     )
-    assert run("pack", "verify", signed).out.endswith("all as they should be; signed\n")
+    assert run("pack", "verify", signed).out.endswith(
+        "all as they should be; signed, but by whom was not checked: no --key\n"
+    )
     assert rows(run("pack", "info", signed).out)["signed"].startswith("yes")
 
 
@@ -133,8 +136,17 @@ def test_a_secret_key_is_for_its_owner_alone_and_never_replaced(run: Run, key: P
     before = key.read_bytes()
     outcome = run("pack", "keygen", "-o", key)
     assert outcome.status == 1
-    assert outcome.err == f"geofix: {key}: File exists\n"
+    assert outcome.err == f"geofix: {key}: there is one already, and keys are not replaced\n"
     assert key.read_bytes() == before
+
+
+def test_no_secret_key_is_made_beside_a_public_key_of_another(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "new.pub").write_bytes(b"of another")
+    outcome = run("pack", "keygen", "-o", tmp_path / "new")
+    assert outcome.status == 1
+    assert "new.pub: there is one already" in outcome.err
+    assert not (tmp_path / "new").exists()
+    assert run("pack", "keygen", "-o", tmp_path / "folder" / "new").status == 0
 
 
 def test_an_older_pack_is_refused(run: Run, pack_path: Path, tmp_path: Path) -> None:
@@ -154,7 +166,9 @@ def test_a_part_is_cut_out(run: Run, pack_path: Path, tmp_path: Path, option: st
     outcome = run("pack", "extract", pack_path, option, region, "-o", out, "--title", "A part")
     part = RegionPack.open(out)
     part.verify()
-    assert outcome.out.startswith(f"{out}: {part.manifest.num_cells} cells, ")
+    manifest = part.manifest
+    named = f"{out}: {manifest.pack_id}, version 1, {manifest.num_cells} cells, "
+    assert outcome.out.startswith(named)
     assert part.manifest.title == "A part"
     assert part.manifest.num_cells < RegionPack.open(pack_path).manifest.num_cells / 2
 
@@ -201,10 +215,69 @@ def test_an_encoder_that_is_elsewhere_is_told_and_taken(
 
 
 def test_a_later_format_is_one_line(run: Run, pack_path: Path, tmp_path: Path) -> None:
-    from tests.geofix.forgery import read_contents
-
     later = tmp_path / "later.geofix"
     later.write_bytes(with_manifest(read_contents(pack_path), lambda m: m.update(format_version=2)))
     outcome = run("pack", "info", later)
     assert outcome.status == 1
     assert outcome.err.endswith("the pack has format 2, this geofix reads up to 1: update geofix\n")
+
+
+def test_a_pack_of_another_region_is_refused(run: Run, pack_path: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    for words in (["pack", "verify", pack_path], ["localize", pack_path, photo]):
+        outcome = run(*words, "--region", "another")
+        assert outcome.status == 1
+        assert outcome.err.endswith("pack 'tiny', want 'another'\n")
+    assert run("pack", "verify", pack_path, "--region", "tiny").status == 0
+
+
+def test_what_a_later_release_has_anew_is_told(
+    run: Run, region: TinyRegion, tmp_path: Path
+) -> None:
+    old = region.write(tmp_path / "old.geofix", pack_version=1)
+    changed = replace(region, shards=(region.shards[0], *other_shards(region)))
+    new = changed.write(tmp_path / "new.geofix", pack_version=2)
+    told = json.loads(run("pack", "diff", old, new, "--json").out)
+    (parent,) = {name.split("/")[-1].split(".")[0] for name in told if name != "manifest.json"}
+    assert parent == s2.token_from_cell(region.shards[1][0])
+    contents = read_contents(new)
+    for name, (start, stop) in told.items():
+        assert new.read_bytes()[start:stop] == contents[name]
+    lines = run("pack", "diff", old, new).out.splitlines()
+    assert len(lines) == len(told) + 1
+    assert lines[-1].startswith(f"{sum(b - a for a, b in told.values())} bytes of {len(told)}")
+
+
+def other_shards(region: TinyRegion) -> list[tuple[int, ShardFiles]]:
+    """Return the shards after the first, the second with a changed code."""
+    parent = region.shards[1][0]
+    own = s2.parent(region.cells, level=10) == parent
+    codes = region.cell_codes[own].copy()
+    codes[0] *= -1
+    pq_codes = region.quantizer.encode(codes)
+    files = build_shard(
+        region.cells[own], pq_codes, region.quantizer, parent=parent, kind=region.shards[1][1].kind
+    )
+    return [(parent, files), *region.shards[2:]]
+
+
+def test_a_pack_is_not_cut_into_itself(run: Run, region: TinyRegion, tmp_path: Path) -> None:
+    path = region.write(tmp_path / "a.geofix")
+    before = path.read_bytes()
+    outcome = run("pack", "extract", path, "--bbox=-90,-180,90,180", "-o", path)
+    assert outcome.status == 1
+    assert "is the pack to cut from: write the part to another file" in outcome.err
+    assert path.read_bytes() == before
+
+
+def test_a_folder_in_place_of_a_pack_is_one_line(
+    run: Run, pack_path: Path, key: Path, tmp_path: Path
+) -> None:
+    for words in (
+        ["extract", pack_path, "--bbox=-90,-180,90,180"],
+        ["sign", pack_path, "--key", key],
+    ):
+        outcome = run("pack", *words, "-o", tmp_path)
+        assert outcome.status == 1
+        assert outcome.err == f"geofix: {tmp_path}: is a folder, want the path of a pack\n"
+    assert list(tmp_path.iterdir()) == []

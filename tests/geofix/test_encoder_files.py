@@ -75,14 +75,19 @@ def test_a_wrong_encoder_is_refused(referring: Path, model: Path, region: TinyRe
 def test_an_absent_encoder_is_an_error_that_says_where_to_put_it(
     referring: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BackendUnavailable, match=rf"give encoder=FILE, or put .* {tmp_path}"):
+    with pytest.raises(BackendUnavailable, match=rf"give encoder=FILE .* put .* {tmp_path}"):
         Localizer.open(referring, cache_dir=tmp_path)
-    with pytest.raises(BackendUnavailable, match=r"nowhere is not the encoder"):
+    with pytest.raises(BackendUnavailable, match=r"nowhere: no such file or folder"):
         Localizer.open(referring, encoder=tmp_path / "nowhere")
 
 
-def test_a_pack_that_carries_its_encoder_takes_no_other(pack_path: Path, model: Path) -> None:
-    with pytest.raises(BackendUnavailable, match=r"carries its encoder, .*: leave out"):
+def test_a_pack_that_carries_its_encoder_takes_the_same_and_no_other(
+    pack_path: Path, model: Path, region: TinyRegion
+) -> None:
+    with Localizer.open(pack_path, encoder=model) as localizer:
+        assert localizer.localize(region.pictures[3]).cell == region.tokens[3]
+    model.write_bytes(bytes(len(region.encoder.data)))
+    with pytest.raises(BackendUnavailable, match="is not the encoder that the pack names"):
         Localizer.open(pack_path, encoder=model)
 
 

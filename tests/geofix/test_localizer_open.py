@@ -209,3 +209,19 @@ def test_where_no_encoder_runs_the_reason_is_the_first_ones(
     path = region.write(tmp_path / "gpu.geofix", encoders=[for_gpu])
     with pytest.raises(BackendUnavailable, match="TensorRT"):
         Localizer.open(path)
+
+
+def test_a_pack_of_another_region_is_refused(pack_path: Path) -> None:
+    Localizer.open(pack_path, region="tiny").close()
+    with pytest.raises(PackVersionError, match="pack 'tiny', want 'town'"):
+        Localizer.open(pack_path, region="town")
+
+
+def test_a_prior_that_is_none_is_a_type_error_that_shows_one(
+    pack_path: Path, region: TinyRegion
+) -> None:
+    with (
+        Localizer.open(pack_path) as localizer,
+        pytest.raises(TypeError, match=r"want a Prior: Prior\.disk\(lat, lon"),
+    ):
+        localizer.localize(region.pictures[0], prior=(47.37, 8.54, 500))  # type: ignore[arg-type]

@@ -416,3 +416,17 @@ def test_builds_in_other_folders_time_zones_and_umasks_are_byte_equal(tmp_path: 
         hashes.add(hashlib.sha256(out.read_bytes()).hexdigest())
         assert out.stat().st_mode & 0o777 == 0o644
     assert len(hashes) == 1
+
+
+def test_encoders_to_leave_out_have_to_be_given(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="encoders to name and leave out: none is given"):
+        build(tmp_path / "a.geofix", embed_encoders=False)
+
+
+def test_a_base_is_not_written_over(build: Build, tmp_path: Path) -> None:
+    out = tmp_path / "a.geofix"
+    build(out)
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match="is the base itself"):
+        build(out, base=RegionPack.open(out))
+    assert out.read_bytes() == before

@@ -71,7 +71,9 @@ def test_from_a_run_to_a_fix(
         *("pack", made.codes, "--encoder", encoder, "--queries", made.queries),
         *("--index", KIND, "-o", pack),
     )
-    assert packed == (0, f"{pack}: {pack.stat().st_size / 1e6:.2f} MB\n", "")
+    size = f"{pack.stat().st_size / 1e6:.2f} MB"
+    said = f"{pack}: tiny, version 1, 31 cells, {size}, calibrated, not signed\n"
+    assert packed == (0, said, "")
     verified = run("pack", "verify", pack, program=geofix.cli.main)
     assert (verified.status, verified.err) == (0, "")
     photos = sorted(data.glob("*.png"))[:3]

@@ -107,6 +107,9 @@ def _good(private: bytes) -> Iterator[Case]:
     yield Case("antimeridian", "2", "bounds with west > east", _pack(lon=179.99))
     edited = with_manifest(_contents(), lambda m: m.update(a_later_field={"x": [1, None]}))
     yield Case("later-field", "2", "a field that version 1 does not know", edited)
+    numbers = {"small": 1e-7, "large": 1e21, "\U0001f600": 1, "\ufb33": 2}
+    edited = with_manifest(_contents(), lambda m: m.update(provenance=numbers))
+    yield Case("canonical", "2", "numbers and keys that are spelled one way only", edited)
     yield Case("second-release", "8", "version 2 where 2 was seen", _pack(version=2), min_version=2)
 
 
@@ -166,6 +169,20 @@ def _bad_manifest() -> Iterator[Case]:
     yield raw("not-json", "the manifest is no JSON", b"{")
     yield raw("spaces", "JSON, but not in canonical form", text.replace(b":", b": ", 1))
     yield raw("order-of-keys", "keys out of order", b'{"title":"x",' + text[1:])
+    for name, why, right, wrong in (
+        ("float-dim", "1 spelled 1.0", b'"dim":4', b'"dim":4.0'),
+        ("true", "true where a number belongs", b'"pack_version":1', b'"pack_version":true'),
+        ("plus", "an exponent of two digits", b'"temperature":0.0625', b'"temperature":1e-07'),
+        ("zero", "a number with a zero at its end", b'"elsewhere":0.5', b'"elsewhere":0.50'),
+        ("escape", "a letter as an escape", b'"title":"Tiny"', b'"title":"Tin\\u0079"'),
+    ):
+        yield raw(name, why, text.replace(right, wrong, 1))
+    numbers = {"\U0001f600": 1, "\ufb33": 2}
+    sorted_wrongly = with_manifest(contents, lambda m: m.update(provenance=numbers))
+    by_unit = b'{"\xf0\x9f\x98\x80":1,"\xef\xac\xb3":2}'
+    by_point = b'{"\xef\xac\xb3":2,"\xf0\x9f\x98\x80":1}'
+    edited = _contents_of(sorted_wrongly)["manifest.json"].replace(by_unit, by_point)
+    yield raw("key-order", "keys in the order of code points", edited)
     yield raw("byte-order-mark", "starts with a byte order mark", b"\xef\xbb\xbf" + text)
     yield edit("no-title", "a field is missing", lambda m: m.pop("title"))
     yield edit("text-dim", "a field of another type", lambda m: m["embedding"].update(dim="4"))
@@ -176,6 +193,7 @@ def _bad_manifest() -> Iterator[Case]:
     yield edit("no-shards", "no shard", lambda m: m.update(shards=[], num_cells=0))
     yield edit("cell-0", "a token that is no cell", lambda m: m["shards"][0].update(parent="0"))
     yield edit("coverage", "leaves a shard out", lambda m: m.update(coverage=["1"]))
+    yield edit("fine-coverage", "coverage finer than the cells", _cover_finely)
     yield edit("input-key", "an input spec with an unknown key", _add_input_key)
     yield edit("both", "an encoder carried and referenced", _reference_what_is_carried)
     yield edit("hash-form", "a hash in capitals", lambda m: _listed(m).update(sha256="A" * 64))
@@ -217,6 +235,12 @@ def _bad_entries() -> Iterator[Case]:
     ):
         data, what = with_entry(contents, entry, content), f"{entry}: {why}; its hash agrees"
         yield Case(f"bad-{name}", "6", what, data, "PackFormatError")
+    elsewhere = with_manifest(_contents(), lambda m: m.update(bounds=[-10, -20, -9, -19]))
+    why = "cells lie outside the bounds"
+    yield Case("bad-bounds-elsewhere", "6", why, elsewhere, "PackFormatError")
+    few = with_manifest(_contents(), _cover_one_cell_of_each_shard)
+    why = "cells lie outside the coverage"
+    yield Case("bad-coverage-of-few", "6", why, few, "PackFormatError")
     with_bits = _contents(bit=True)
     bits = with_bits["photographed.bits"]
     few = with_entry(with_bits, "photographed.bits", bits[:-1])
@@ -331,6 +355,18 @@ def _signed(private: bytes) -> bytes:
 
 def _measure_otherwise(manifest: dict[str, Any]) -> None:
     manifest["embedding"]["metric"] = "l2"
+
+
+def _cover_one_cell_of_each_shard(manifest: dict[str, Any]) -> None:
+    cells = [s2.cell_from_token(shard["parent"]) for shard in manifest["shards"]]
+    first = [int(s2.descendants([cell], level=16)[0]) for cell in cells]
+    manifest["coverage"] = [s2.token_from_cell(cell) for cell in first]
+
+
+def _cover_finely(manifest: dict[str, Any]) -> None:
+    cells = [s2.cell_from_token(shard["parent"]) for shard in manifest["shards"]]
+    fine = s2.descendants(cells, level=17)[::300].tolist()
+    manifest["coverage"] = [s2.token_from_cell(cell) for cell in fine]
 
 
 def _listed(manifest: dict[str, Any]) -> dict[str, Any]:
