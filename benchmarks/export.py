@@ -1,0 +1,199 @@
+"""Exported encoders beside the trained ones: how close, how large, how fast on this processor.
+
+    python -m benchmarks.export build/demo/run
+
+The demo's encoder, and a vision transformer and a ConvNeXt of usual size. These two have random
+weights, since none are part of this repository: what they find means nothing, but rounding is as in
+trained ones. Their cell codes are the mean embeddings of the photos in each cell.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "2"
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.record import Value, write_record
+from geofix.backends.onnx import OnnxEncoder
+from geofix.images import fit_image
+from geofix.input_spec import InputSpec
+from geofix_export.build import build_index
+from geofix_export.onnx_model import to_onnx
+from geofix_export.parity import measure_parity
+from geofix_export.precision import to_fp16, to_int8
+from geofix_export.recipe import read_recipe
+from geofix_index import CellIndex
+from geofix_index import cells as s2
+from geofix_train.architecture import Architecture
+from geofix_train.backbones import PretrainedBackbone
+from geofix_train.cell_codes import map_cell_codes
+from geofix_train.config import ModelConfig
+from geofix_train.fit import load_model
+from geofix_train.model import Encoder, embed
+from geofix_train.photo_table import PhotoTable, read_photo_table
+from geofix_train.photos import read_photos
+from geofix_train.training_data import input_spec
+
+RECIPES = ("onnx-fp16", "onnx-int8", "tensorrt-int8")
+SIDE_PX = 224
+NUM_HELD_OUT, NUM_TIMED = 1000, 200
+FEW = 200  # photos for the large encoders, calibration apart
+_IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "ViT-S/14, random weights": {
+        "model_type": "dinov2", "image_size": SIDE_PX, "patch_size": 14, "hidden_size": 384,
+        "num_hidden_layers": 12, "num_attention_heads": 6,
+    },
+    "ConvNeXt-T, random weights": {"model_type": "dinov3_convnext"},
+}  # fmt: skip
+_MEANING = """*Size* and *time*: as shares of fp32's; time is the median of single photos on {cores}
+cores, in turns with fp32: above 1, ship fp32. TensorRT's encoders are made for GPUs, and
+times here say nothing of them. *Same cell*: the best cell is the trained encoder's. *Recall lost*:
+of recall@1 within 100 m, in points. {town} photos of the town that training did not see, {few} for
+the encoders with random weights, whose recall means nothing. *Within its gate*: 1 if the recipe
+would ship it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoder and the photos that it is tried on."""
+
+    name: str
+    encoder: Encoder
+    spec: InputSpec
+    calibration: npt.NDArray[np.uint8]
+    held_out: npt.NDArray[np.uint8]
+    places: npt.NDArray[np.float64]
+    index: CellIndex
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="the demo's, with cell codes")
+    arguments = parser.parse_args()
+    photos = _Photos.of(arguments.run)
+    values = list(_measure(_town(arguments.run, photos)))
+    for name, config in ARCHITECTURES.items():
+        values += _measure(_large(name, config, photos))
+    write_record(
+        "export",
+        title="Exported encoders",
+        meaning=_MEANING.format(cores=os.cpu_count(), town=NUM_HELD_OUT, few=FEW),
+        values=values,
+        command="python -m benchmarks.export RUN",
+    )
+
+
+@dataclass(frozen=True)
+class _Photos:
+    table: PhotoTable
+    images: npt.NDArray[np.uint8]
+    train: npt.NDArray[np.intp]
+    held_out: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, run: Path) -> "_Photos":
+        config, _, _ = load_model(run)
+        table, _ = read_photo_table(Path(config.data.photos))
+        rng = np.random.default_rng(0)
+        train = rng.permutation(np.flatnonzero(table.is_train))
+        held_out = rng.permutation(np.flatnonzero(~table.is_train))[:NUM_HELD_OUT]
+        images, _, _ = read_photos(table, input_spec(config))
+        return cls(table, images, train, held_out)
+
+    def places(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        return np.column_stack([self.table.lat[rows], self.table.lon[rows]])
+
+
+def _town(run: Path, photos: _Photos) -> Subject:
+    config, model, _ = load_model(run)
+    codes = map_cell_codes(run / "codes" / "codes.safetensors")
+    return Subject(
+        "town's encoder",
+        model.ground,
+        input_spec(config),
+        photos.images[photos.train[:500]],
+        photos.images[photos.held_out],
+        photos.places(photos.held_out),
+        build_index(codes.cells, codes.cell_codes),
+    )
+
+
+def _large(name: str, config: dict[str, Any], photos: _Photos) -> Subject:
+    torch.manual_seed(0)
+    spec = InputSpec(SIDE_PX, SIDE_PX)
+    architecture = Architecture(config, *_IMAGENET)
+    backbone = PretrainedBackbone(architecture, height=SIDE_PX, width=SIDE_PX)
+    model = ModelConfig(num_clusters=64, cluster_dim=128, global_dim=256, dim=256)
+    encoder = Encoder(model, backbone).eval()
+
+    def sized(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        return np.stack([fit_image(photos.images[row], spec) for row in rows])
+
+    known, asked = photos.train[:500], photos.held_out[:FEW]
+    images = sized(known)
+    cells = s2.cell_from_latlon(*photos.places(known).T, level=16)
+    found, numbers = np.unique(cells, return_inverse=True)
+    codes = np.zeros((len(found), 256), np.float32)
+    np.add.at(codes, numbers, embed(encoder, images, batch_size=16))
+    codes /= np.bincount(numbers)[:, None]
+    places = photos.places(asked)
+    return Subject(name, encoder, spec, images, sized(asked), places, build_index(found, codes))
+
+
+def _measure(subject: Subject) -> Iterator[Value]:
+    reference = to_onnx(subject.encoder, subject.spec)
+    trained = embed(subject.encoder, subject.held_out, batch_size=16)
+    encoders = {"onnx-fp32": OnnxEncoder(reference, subject.spec, num_threads=2)}
+    rows: dict[str, dict[str, float]] = {}
+    for name in RECIPES:
+        recipe = read_recipe(name)
+        start = time.perf_counter()
+        data = (
+            to_fp16(reference)
+            if recipe.precision == "fp16"
+            else to_int8(reference, subject.calibration, symmetric=recipe.target == "tensorrt")
+        )
+        seconds = time.perf_counter() - start
+        encoders[name] = OnnxEncoder(data, subject.spec, num_threads=2)
+        exported = encoders[name].encode(subject.held_out)
+        parity = measure_parity(exported, trained, subject.places, subject.index)
+        rows[name] = {
+            "mean cosine": parity.mean_cosine,
+            "1st percentile": parity.p01_cosine,
+            "same cell": parity.same_cell,
+            "recall lost": 100 * parity.recall_loss,
+            "size": len(data) / len(reference),
+            "MB": len(data) / 1e6,
+            "seconds to make": seconds,
+            "within its gate": float(not parity.failures(recipe)),
+        }
+    times = _times(encoders, subject.held_out)
+    for name, row in rows.items():
+        for what, value in {**row, "time": times[name] / times["onnx-fp32"]}.items():
+            yield Value(f"{subject.name}, {name}: {what}", round(value, 4), "")
+
+
+def _times(encoders: dict[str, OnnxEncoder], images: npt.NDArray[np.uint8]) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {name: [] for name in encoders}
+    for number in range(NUM_TIMED):
+        image = images[number % len(images)][None]
+        for name, encoder in encoders.items():
+            start = time.perf_counter()
+            encoder.encode(image)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(taken)) for name, taken in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
