@@ -26,6 +26,7 @@ from geofix_train.aerial import read_imagery
 from geofix_train.cell_codes import write_cell_codes, write_queries
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.codes import encode_run, make_codes
+from geofix_train.cli_parts import messages_on_stderr
 from geofix_train.config import ConfigError, FitConfig, differences, read_config, read_run_config
 from geofix_train.evaluate import predict, predict_on_device
 from geofix_train.fit import fit
@@ -207,7 +208,8 @@ def _draw(out: Path, pack: Path, predictions: Predictions) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo"))
+        with messages_on_stderr():
+            main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo"))
     except KeyboardInterrupt:
         print("town_demo: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
