@@ -23,7 +23,7 @@ from geofix.input_spec import InputSpec
 from geofix.pack import RegionPack
 
 DIM = 256
-CITY, COUNTRY = 50_000, 2_000_000  # cells
+SIZES = {"city": 50_000, "region": 1_000_000, "country": 2_000_000}  # cells
 LEVEL, AROUND = 16, (47.37, 8.54)
 KINDS = ("scan", "usearch")
 NUM_OPENED = 20
@@ -38,11 +38,10 @@ hashed but the codebook. *Verify*: every hash, every shard opened, on one core, 
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--country", type=int, default=COUNTRY, metavar="CELLS")
-    arguments = parser.parse_args()
+    parser.parse_args()
     values: list[Value] = []
     with tempfile.TemporaryDirectory() as folder:
-        for what, num in (("city", CITY), ("country", arguments.country)):
+        for what, num in SIZES.items():
             codes = _draw_codes(Path(folder) / "codes.npy", num)
             for kind in KINDS:
                 pack = Path(folder) / f"{kind}.geofix"

@@ -25,8 +25,8 @@ from geofix_export import build_pack, export_encoder
 from geofix_train.aerial import read_imagery
 from geofix_train.cell_codes import write_cell_codes, write_queries
 from geofix_train.checkpoint import WEIGHTS
-from geofix_train.codes import encode_run, make_codes
 from geofix_train.cli_parts import messages_on_stderr
+from geofix_train.codes import encode_run, make_codes
 from geofix_train.config import ConfigError, FitConfig, differences, read_config, read_run_config
 from geofix_train.evaluate import predict, predict_on_device
 from geofix_train.fit import fit
