@@ -1,0 +1,66 @@
+"""Weights of a Core ML program in fewer bits: int8 with a scale a channel, or tables of values."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix_export.coreml_tools import import_coremltools
+
+_MIN_SIZE = 2048  # weights with fewer numbers stay in 16 bits: there is nothing to save
+_GROUP = 16  # channels that share a table, at 4 bits
+_ROUNDS = 50  # of k-means; it stops earlier where nothing moves
+
+
+def compress_weights(model: Any, precision: str) -> Any:
+    """Return a converted model with the weights that its precision asks for."""
+    optimize = import_coremltools().optimize.coreml
+    if precision in ("int8", "int8_activations"):
+        how = optimize.OpLinearQuantizerConfig(
+            mode="linear_symmetric",
+            dtype="int8",
+            granularity="per_channel",
+            weight_threshold=_MIN_SIZE,
+        )
+        return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(how))
+    if precision.startswith("palettized"):
+        num_bits = int(precision.removeprefix("palettized"))
+        how = optimize.OpPalettizerConfig(
+            mode="custom",
+            lut_function=lambda weights: _palette(weights, num_bits),
+            weight_threshold=_MIN_SIZE,
+            **({"granularity": "per_grouped_channel", "group_size": _GROUP} if num_bits == 4 else {}),
+        )
+        return optimize.palettize_weights(model, optimize.OptimizationConfig(how))
+    return model
+
+
+def _palette(
+    weights: npt.NDArray[Any], num_bits: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Return a table of 2 ** num_bits values and the position of each weight in it."""
+    values = np.sort(weights.astype(np.float64), axis=None)
+    table = nearest_values(values, 1 << num_bits)
+    edges = (table[1:] + table[:-1]) / 2
+    indices = np.searchsorted(edges, weights.astype(np.float64).ravel())
+    return table.astype(weights.dtype), indices.astype(np.uint8)
+
+
+def nearest_values(values: npt.NDArray[np.float64], num: int) -> npt.NDArray[np.float64]:
+    """Return `num` ascending numbers that sorted values are near to: k-means in one dimension.
+
+    It starts from the middles of equally many values each, and draws nothing at random.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    starts = ((np.arange(num) + 0.5) * len(values) / num).astype(np.intp)
+    centres = values[starts]
+    for _ in range(_ROUNDS):
+        edges = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
+        bounds = np.concatenate([[0], edges, [len(values)]])
+        counts = np.diff(bounds)
+        means = np.diff(sums[bounds]) / np.maximum(counts, 1)
+        moved = np.where(counts > 0, means, centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return np.sort(centres)
