@@ -73,7 +73,7 @@ class TracedEncoder:
             value = recorder.values.get(layer.node)
             first = value[0] if isinstance(value, (tuple, list)) else value
             if isinstance(first, Tensor):
-                found[layer.name] = first
+                found[layer.name] = first if first.ndim else first[None]
         return {**found, "output": output}
 
 

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from geofix_export.coreml_graph import Layer, TracedEncoder
 
 
@@ -59,8 +61,8 @@ def _operations(model: Any) -> list[Any]:
 def _handle(operation: Any) -> int | None:
     from coremltools.converters.mil.mil.scope import ScopeSource
 
-    handles = operation.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE) or [None]
-    return handles[0]
+    handles = operation.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE)
+    return int(handles[0]) if handles and handles[0] is not None else None
 
 
 def _names(layer: Layer, operations: list[Any]) -> dict[str, str]:
@@ -78,13 +80,11 @@ def _names(layer: Layer, operations: list[Any]) -> dict[str, str]:
 
 def _representative(layer: Layer, operations: list[Any]) -> Any:
     """Return the operation that gives what the layer gives: of its size, by name or else last."""
-    wanted = layer.node.meta.get("val")
-    if not hasattr(wanted, "shape"):
-        return operations[-1] if operations else None
-    same_size = [
-        op for op in operations if sorted(op.outputs[0].shape) == sorted(map(int, wanted.shape))
-    ]
-    same_shape = [op for op in same_size if tuple(op.outputs[0].shape) == tuple(wanted.shape)]
+    value = layer.node.meta.get("val")
+    value = value[0] if isinstance(value, (tuple, list)) else value
+    wanted = [int(size) for size in value.shape] if isinstance(value, Tensor) else []
+    same_size = [op for op in operations if sorted(op.outputs[0].shape) == sorted(wanted)]
+    same_shape = [op for op in same_size if list(op.outputs[0].shape) == wanted]
     candidates = same_shape or same_size
     named = [op for op in candidates if _plain(op.outputs[0].name) == layer.node.name]
     return (named or candidates or [None])[-1]

@@ -1,4 +1,4 @@
-"""The only place that imports coremltools, which talks a lot: it warns of what is absent on Linux."""
+"""The only place that imports coremltools; it talks a lot, for one of what Linux does not have."""
 
 import contextlib
 import io

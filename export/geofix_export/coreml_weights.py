@@ -1,4 +1,4 @@
-"""Weights of a Core ML program in fewer bits: int8 with a scale a channel, or tables of values."""
+"""Weights in fewer bits: int8 with a scale for each channel, or a table for each layer."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ import numpy.typing as npt
 from geofix_export.coreml_tools import import_coremltools
 
 _MIN_SIZE = 2048  # weights with fewer numbers stay in 16 bits: there is nothing to save
-_GROUP = 16  # channels that share a table, at 4 bits
-_ROUNDS = 50  # of k-means; it stops earlier where nothing moves
+_ROUNDS = 1000  # of k-means, at most; it stops where nothing moves
 
 
 def compress_weights(model: Any, precision: str) -> Any:
@@ -29,7 +28,6 @@ def compress_weights(model: Any, precision: str) -> Any:
             mode="custom",
             lut_function=lambda weights: _palette(weights, num_bits),
             weight_threshold=_MIN_SIZE,
-            **({"granularity": "per_grouped_channel", "group_size": _GROUP} if num_bits == 4 else {}),
         )
         return optimize.palettize_weights(model, optimize.OptimizationConfig(how))
     return model

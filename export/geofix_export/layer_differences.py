@@ -21,6 +21,7 @@ from geofix_export.mil_evaluator import evaluate
 from geofix_export.mil_program import read_program
 
 TOLERANCE = 0.1  # of `first_divergence`; a program of 16 bits stays ten times below
+_LEAST_SCALE = 2.0**-14  # the smallest number that 16 bits hold in full; less than that is nothing
 _CHANNELS_FIRST = (0, 3, 1, 2)
 _CHANNELS_LAST = (0, 2, 3, 1)
 # What the converter may fold into the layer before it, if the other argument is constant.
@@ -131,8 +132,9 @@ def _taken(
 
 
 def _rms(*arrays: npt.NDArray[Any]) -> float:
-    """Return the largest root mean square of arrays; never zero."""
-    return max(1e-12, *(float(np.sqrt(np.square(a, dtype=np.float64).mean())) for a in arrays))
+    """Return the largest root mean square of arrays, at least `_LEAST_SCALE`."""
+    squares = [np.square(array, dtype=np.float64).mean() for array in arrays]
+    return max(_LEAST_SCALE, float(np.sqrt(max(squares))))
 
 
 def _difference(
@@ -140,4 +142,5 @@ def _difference(
 ) -> LayerDifference:
     a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
     lengths = max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
-    return LayerDifference(layer.name, layer.module, _rms(a - b) / scale, float(a @ b) / lengths)
+    error = float(np.sqrt(np.square(a - b).mean()))
+    return LayerDifference(layer.name, layer.module, error / scale, float(a @ b) / lengths)

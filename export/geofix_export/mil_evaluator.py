@@ -58,7 +58,8 @@ def evaluate(
     height, width = program.input_type.shape[2:]
     if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3):
         raise ValueError(
-            f"images are {images.dtype} of shape {images.shape}, want uint8 (B, {height}, {width}, 3)"
+            f"images are {images.dtype} of shape {images.shape}, want uint8 of shape "
+            f"(B, {height}, {width}, 3)"
         )
     evaluator = _Evaluator(program, rounds=rounding == "float16")
     values = [evaluator.run(image) for image in images]
@@ -77,8 +78,7 @@ class _Evaluator:
         self.steps: list[Operation] = []
         for operation in program.operations:
             if operation.kind == "const":
-                (value,) = operation.inputs["val"]
-                self.constants[operation.name] = _from_numpy(value)
+                self.constants[operation.name] = _argument(operation.inputs["val"], {})
             elif operation.kind.startswith("constexpr_"):
                 self._compute(operation, self.constants)
             else:

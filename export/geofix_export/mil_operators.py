@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from geofix_export.mil_program import MilError, TensorType, unpack_bits
+from geofix_export.mil_program import MilError, TensorType
 
 Argument = Tensor | str | Sequence[Tensor]
 Operator = Callable[["Arguments"], Tensor | Sequence[Tensor]]
@@ -117,18 +117,13 @@ def _matmul(given: Arguments) -> Tensor:
     return x @ (y.transpose(-1, -2) if given.flag("transpose_y") else y)
 
 
-def _attention(given: Arguments) -> Tensor:
-    mask = given.tensor("attn_mask") if "attn_mask" in given else None
-    q, k, v = (given.tensor(name) for name in ("query", "key", "value"))
-    return functional.scaled_dot_product_attention(q, k, v, mask)
-
-
 def _layer_norm(given: Arguments) -> Tensor:
     x = given.tensor("x")
     axes = given.ints("axes", range(x.ndim))
     variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
     normed = (x - mean) / torch.sqrt(variance + given.number("epsilon", 1e-5))
-    shape = [x.shape[axis] if axis - x.ndim in axes or axis in axes else 1 for axis in range(x.ndim)]
+    normed_axes = {axis % x.ndim for axis in axes}
+    shape = [size if axis in normed_axes else 1 for axis, size in enumerate(x.shape)]
     if "gamma" in given:
         normed = normed * given.tensor("gamma").reshape(shape)
     return normed + given.tensor("beta").reshape(shape) if "beta" in given else normed
@@ -151,6 +146,7 @@ def _gelu(given: Arguments) -> Tensor:
 
 
 def _reshape(given: Arguments) -> Tensor:
+    # Of what `shape` says, -1 and 0 have become numbers in what is declared.
     return given.tensor("x").reshape(given.output.shape)
 
 
@@ -172,9 +168,10 @@ def _slice_by_index(given: Arguments) -> Tensor:
 
 def _split(given: Arguments) -> Sequence[Tensor]:
     x, axis = given.tensor("x"), int(given.number("axis", 0))
-    if "split_sizes" in given:
-        return x.split(given.ints("split_sizes"), axis)
-    return x.chunk(int(given.number("num_splits", 1)), axis)
+    num = int(given.number("num_splits", 1))
+    sizes = given.ints("split_sizes", [x.shape[axis] // num] * num)
+    parts: Sequence[Tensor] = torch.functional.split(x, sizes, axis)  # type: ignore[no-untyped-call]
+    return parts
 
 
 def _concat(given: Arguments) -> Tensor:
@@ -201,10 +198,6 @@ def _pool(compute: Callable[..., Tensor]) -> Operator:
     return pool
 
 
-def _squeeze(given: Arguments) -> Tensor:
-    return given.tensor("x").reshape(given.output.shape)
-
-
 def _along(vector: Tensor, ndim: int, axis: int) -> Tensor:
     """Return a vector that broadcasts along one axis; a scalar stays as it is."""
     if vector.ndim == 0:
@@ -228,41 +221,26 @@ def _dequantize(given: Arguments) -> Tensor:
 
 
 def _affine_weights(given: Arguments) -> Tensor:
-    data, axis = given.values["quantized_data"].float(), int(given.number("axis", 0))
+    data, axis = given.tensor("quantized_data").float(), int(given.number("axis", 0))
     zero = _along(given.tensor("zero_point"), data.ndim, axis).float()
     return _along(given.tensor("scale"), data.ndim, axis) * (data - zero)
 
 
-def _blockwise_weights(given: Arguments) -> Tensor:
-    data = given.values["data"].float()
-    zero = _stretch(given.tensor("offset").float(), data.shape) if "offset" in given else 0
-    return _stretch(given.tensor("scale"), data.shape) * (data - zero)
-
-
 def _table_weights(given: Arguments) -> Tensor:
-    """Look weights up: in one table for all (iOS 16), or in one for each block (iOS 18)."""
-    indices, table = given.values["indices"], given.tensor("lut")
-    if "shape" in given:
-        shape = given.ints("shape")
-        packed: npt.NDArray[np.uint8] = indices.numpy()
-        num_bits = len(table).bit_length() - 1
-        found = unpack_bits(packed, num_bits, int(np.prod(shape)))
-        return table[torch.from_numpy(found).long()].reshape(shape)
-    if table.shape[-1] != 1:
-        raise MilError("constexpr_lut_to_dense: tables of vectors are not understood")
-    table = _stretch(table[..., 0], (*indices.shape, table.shape[-2]))
-    return table.gather(-1, indices.long()[..., None])[..., 0]
+    """Look weights up in a table; positions in it are packed."""
+    table, shape = given.tensor("lut"), given.ints("shape")
+    packed: npt.NDArray[np.uint8] = given.values["indices"].numpy()
+    found = unpack_bits(packed, len(table).bit_length() - 1, int(np.prod(shape)))
+    return table[torch.from_numpy(found).long()].reshape(shape)
 
 
-def _stretch(blocks: Tensor, shape: Sequence[int]) -> Tensor:
-    """Repeat each number of `blocks` over its block of a tensor of this shape."""
-    for axis, size in enumerate(shape):
-        blocks = blocks.repeat_interleave(size // blocks.shape[axis], axis)
-    return blocks
+def unpack_bits(packed: npt.NDArray[np.uint8], num_bits: int, count: int) -> npt.NDArray[np.uint8]:
+    """Return `count` numbers that are packed without gaps, lowest bits first."""
+    bits = np.unpackbits(packed, bitorder="little")[: count * num_bits].reshape(count, num_bits)
+    return np.asarray((bits << np.arange(num_bits, dtype=np.uint8)).sum(axis=1), np.uint8)
 
 
 OPERATORS: dict[str, Operator] = {
-    "abs": _unary(torch.abs),
     "add": _binary(torch.add),
     "avg_pool": _pool(functional.avg_pool2d),
     "batch_norm": _batch_norm,
@@ -272,23 +250,17 @@ OPERATORS: dict[str, Operator] = {
     ),
     "concat": _concat,
     "constexpr_affine_dequantize": _affine_weights,
-    "constexpr_blockwise_shift_scale": _blockwise_weights,
     "constexpr_lut_to_dense": _table_weights,
     "conv": _conv,
-    "cos": _unary(torch.cos),
     "dequantize": _dequantize,
-    "erf": _unary(torch.erf),
     "exp": _unary(torch.exp),
     "expand_dims": _reshape,
     "gelu": _gelu,
-    "identity": _unary(lambda x: x),
     "layer_norm": _layer_norm,
     "linear": _linear,
-    "log": lambda given: torch.log(given.tensor("x") + given.number("epsilon", 1e-45)),
     "matmul": _matmul,
     "max_pool": _pool(functional.max_pool2d),
     "maximum": _binary(torch.maximum),
-    "minimum": _binary(torch.minimum),
     "mul": _binary(torch.mul),
     "pad": _pad,
     "pow": _binary(torch.pow),
@@ -296,24 +268,17 @@ OPERATORS: dict[str, Operator] = {
     "real_div": _binary(torch.div),
     "reduce_l2_norm": _reduction(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
     "reduce_log_sum_exp": _reduction(torch.logsumexp),
-    "reduce_max": _reduction(torch.amax),
     "reduce_mean": _reduction(torch.mean),
     "reduce_sum": _reduction(torch.sum),
-    "reduce_sum_square": _reduction(lambda x, axes, keep: (x * x).sum(axes, keep)),
     "relu": _unary(torch.relu),
-    "relu6": _unary(functional.relu6),
     "reshape": _reshape,
-    "rsqrt": lambda given: torch.rsqrt(given.tensor("x") + given.number("epsilon", 1e-12)),
-    "scaled_dot_product_attention": _attention,
     "sigmoid": _unary(torch.sigmoid),
     "silu": _unary(functional.silu),
-    "sin": _unary(torch.sin),
     "slice_by_index": _slice_by_index,
     "softmax": lambda given: given.tensor("x").softmax(int(given.number("axis", -1))),
     "split": _split,
     "sqrt": _unary(torch.sqrt),
-    "square": _unary(torch.square),
-    "squeeze": _squeeze,
+    "squeeze": _reshape,
     "sub": _binary(torch.sub),
     "tanh": _unary(torch.tanh),
     "tile": lambda given: given.tensor("x").repeat(given.ints("reps")),

@@ -27,8 +27,7 @@ _TYPES: dict[str, Any] = {
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
     "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
 }  # fmt: skip
-_PACKED_BITS = {"UINT1": 1, "UINT2": 2, "UINT3": 3, "UINT4": 4, "UINT6": 6}
-_BYTES_KINDS = ("FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "UINT32", *_PACKED_BITS)
+_AS_BYTES = ("FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "UINT32")  # if beside an operation
 
 Value = npt.NDArray[Any] | str
 
@@ -157,7 +156,7 @@ class _ValueReader:
         content = getattr(tensor, tensor.WhichOneof("value")).values
         if kind.dtype == "STRING":
             return str(content[0])
-        if kind.dtype in _BYTES_KINDS and isinstance(content, bytes):
+        if kind.dtype in _AS_BYTES and isinstance(content, bytes):
             return _array(content, kind)
         return np.array(content, _numpy_type(kind.dtype)).reshape(kind.shape)
 
@@ -174,18 +173,8 @@ class _ValueReader:
 
 
 def _array(data: bytes, kind: TensorType) -> npt.NDArray[Any]:
-    count = int(np.prod(kind.shape))
-    if kind.dtype in _PACKED_BITS:
-        return unpack_bits(np.frombuffer(data, np.uint8), _PACKED_BITS[kind.dtype], count).reshape(
-            kind.shape
-        )
-    return np.frombuffer(data, _numpy_type(kind.dtype), count).reshape(kind.shape)
-
-
-def unpack_bits(packed: npt.NDArray[np.uint8], num_bits: int, count: int) -> npt.NDArray[np.uint8]:
-    """Return `count` numbers that are packed without gaps, lowest bits first."""
-    bits = np.unpackbits(packed, bitorder="little")[: count * num_bits].reshape(count, num_bits)
-    return np.asarray((bits << np.arange(num_bits, dtype=np.uint8)).sum(axis=1), np.uint8)
+    dtype, count = _numpy_type(kind.dtype), int(np.prod(kind.shape))
+    return np.frombuffer(data, dtype, count).reshape(kind.shape)
 
 
 def _numpy_type(dtype: str) -> Any:
