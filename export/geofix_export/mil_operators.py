@@ -170,7 +170,7 @@ def _split(given: Arguments) -> Sequence[Tensor]:
     x, axis = given.tensor("x"), int(given.number("axis", 0))
     num = int(given.number("num_splits", 1))
     sizes = given.ints("split_sizes", [x.shape[axis] // num] * num)
-    parts: Sequence[Tensor] = torch.functional.split(x, sizes, axis)  # type: ignore[no-untyped-call]
+    parts: Sequence[Tensor] = torch.functional.split(x, sizes, axis)
     return parts
 
 

@@ -57,7 +57,7 @@ class Localizer:
         self.backend = "" if self._entry is None else self._entry.target
         if self._entry is not None:
             model = _model(pack, self._entry, encoder, cache_dir)
-            self._encoder = _open_encoder(pack, self._entry, model, num_threads)
+            self._encoder = _open_encoder(pack, self._entry, model, num_threads, cache_dir)
             _log.info("backend %s for %s", self.backend, self._entry.entry)
 
     @classmethod
@@ -83,8 +83,9 @@ class Localizer:
                 entry now.
             public_key: of who must have signed the pack: a PEM file, its content, or 32 raw bytes.
             min_version: the oldest pack version that is accepted.
-            cache_dir: a folder whose subfolder `encoders` holds model files that packs name; None
-                is $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
+            cache_dir: a folder whose subfolder `encoders` holds model files that packs name, and
+                `coreml` what Core ML compiled; None is $GEOFIX_CACHE_DIR, or geofix in the user's
+                cache folder.
             num_threads: of one inference; 0 lets the runtime choose.
 
         Raises:
@@ -264,10 +265,18 @@ def _model(
 
 
 def _open_encoder(
-    pack: RegionPack, entry: EncoderEntry, model: bytes | memoryview, num_threads: int
+    pack: RegionPack,
+    entry: EncoderEntry,
+    model: bytes | memoryview,
+    num_threads: int,
+    cache_dir: Path | None,
 ) -> QueryEncoder:
     encoder = open_encoder(
-        entry.target, model, input_spec=entry.input_spec, num_threads=num_threads
+        entry.target,
+        model,
+        input_spec=entry.input_spec,
+        num_threads=num_threads,
+        cache_dir=cache_dir,
     )
     if encoder.dim != pack.manifest.dim:
         raise BackendUnavailable(

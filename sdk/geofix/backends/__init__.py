@@ -1,5 +1,7 @@
 """Runtimes for query encoders. Each is imported when an encoder that needs it is opened."""
 
+from pathlib import Path
+
 from geofix.encoder import QueryEncoder
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
@@ -8,9 +10,21 @@ BACKENDS = ("auto", "onnx", "tensorrt", "coreml")
 
 
 def open_encoder(
-    target: str, model: bytes | memoryview, *, input_spec: InputSpec, num_threads: int = 0
+    target: str,
+    model: bytes | memoryview,
+    *,
+    input_spec: InputSpec,
+    num_threads: int = 0,
+    cache_dir: Path | None = None,
 ) -> QueryEncoder:
     """Open an encoder file with the runtime that its target names.
+
+    Args:
+        target: of the encoder: "onnx", "coreml".
+        model: the file's bytes.
+        input_spec: what the model takes and gives.
+        num_threads: of one inference on the CPU; 0 lets ONNX Runtime choose. Core ML chooses.
+        cache_dir: where what a runtime compiles is kept; None: the user's cache folder.
 
     Raises:
         BackendUnavailable: this version has no backend for the target, its runtime is absent, or
@@ -20,4 +34,8 @@ def open_encoder(
         from geofix.backends.onnx import OnnxEncoder
 
         return OnnxEncoder(model, input_spec, num_threads=num_threads)
+    if target == "coreml":
+        from geofix.backends.coreml import CoreMLEncoder
+
+        return CoreMLEncoder(model, input_spec, cache_dir=cache_dir)
     raise BackendUnavailable(f"this version of geofix cannot run encoders for {target!r}")
