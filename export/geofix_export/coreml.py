@@ -29,6 +29,14 @@ from geofix_export.coreml_weights import compress_weights
 
 PRECISIONS = ("fp32", "fp16", "int8", "palettized6", "palettized4", "int8_activations")
 _NAMESPACE = uuid.UUID("5a2c6f0e-3c1b-5d0e-9f5e-6b1d6a9f2c11")  # of the ids in our manifests
+_AUTHOR = "com.apple.CoreML"  # of the format; also the folder within Data
+_ITEMS = {
+    path: {"author": _AUTHOR, "description": text, "name": name, "path": f"{_AUTHOR}/{name}"}
+    for path, text, name in (
+        (MODEL, "CoreML Model Specification", "model.mlmodel"),
+        (WEIGHTS, "CoreML Model Weights", "weights"),
+    )
+}
 _DESCRIPTION = "geofix query encoder: an image in, an embedding of unit length out."
 
 
@@ -105,31 +113,20 @@ def _describe(stored: Any, *, precision: str, author: str, license: str) -> None
 
 
 def _package(stored: Any, weights_dir: Path) -> bytes:
-    files = {
-        MODEL: bytes(stored.SerializeToString(deterministic=True)),
-        WEIGHTS: (weights_dir / "weight.bin").read_bytes(),
-    }
+    files = {MODEL: bytes(stored.SerializeToString(deterministic=True))}
+    if (weights_dir / "weight.bin").exists():  # numbers of which there are few stand in the model
+        files[WEIGHTS] = (weights_dir / "weight.bin").read_bytes()
     return pack_mlpackage({**files, MANIFEST: _manifest(files)})
 
 
 def _manifest(files: dict[str, bytes]) -> bytes:
     """Return the package's manifest, with ids that follow from what the files hold."""
     content = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in files.values()))
-    model, weights = (
-        str(uuid.uuid5(_NAMESPACE, f"{content.hexdigest()} {name}")) for name in files
-    )
-    folder = "com.apple.CoreML"
-    entries = {
-        model: ("CoreML Model Specification", "model.mlmodel"),
-        weights: ("CoreML Model Weights", "weights"),
-    }
-    items = {
-        key: {"author": folder, "description": text, "name": name, "path": f"{folder}/{name}"}
-        for key, (text, name) in entries.items()
-    }
+    ids = {name: str(uuid.uuid5(_NAMESPACE, f"{content.hexdigest()} {name}")) for name in files}
+    items = {ids[name]: _ITEMS[name] for name in files}
     manifest = {
         "fileFormatVersion": "1.0.0",
         "itemInfoEntries": items,
-        "rootModelIdentifier": model,
+        "rootModelIdentifier": ids[MODEL],
     }
     return json.dumps(manifest, indent=4, sort_keys=True).encode()

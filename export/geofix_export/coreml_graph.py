@@ -5,10 +5,12 @@ layer's name is the module that computes it and the operator: `backbone_0_0__con
 `aggregator__logsumexp_2`. The same encoder gives the same names.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,12 +93,27 @@ def trace_encoder(encoder: nn.Module, spec: InputSpec) -> TracedEncoder:
     image = torch.zeros(1, 3, spec.height, spec.width)
     with quiet(), torch.no_grad():
         exported = torch.export.export(_TakesImage(encoder).eval(), (image,))
-        operators = [getattr(torch.ops.aten, name) for name in _DECOMPOSED]
-        program = exported.run_decompositions(get_decompositions(operators))
+        program = exported.run_decompositions(_decompositions())
     layers = tuple(_layers(program))
     for layer in layers:
         layer.node.meta[HANDLE] = layer.handle
     return TracedEncoder(program, layers)
+
+
+def _decompositions() -> dict[Any, Any]:
+    operators = [getattr(torch.ops.aten, name) for name in _DECOMPOSED]
+    return {**get_decompositions(operators), torch.ops.aten.gelu.default: _gelu}
+
+
+def _gelu(x: Tensor, *, approximate: str = "none") -> Any:
+    """Spell the approximation out: coremltools 9.0 overlooks the keyword and takes the exact one.
+
+    "NotImplemented" leaves an operator as it is.
+    """
+    if approximate == "none":
+        return NotImplemented
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    return 0.5 * x * (1 + torch.tanh(inner))
 
 
 def _layers(program: ExportedProgram) -> Iterator[Layer]:

@@ -114,8 +114,8 @@ def _results(operation: Operation, values: Mapping[str, Any]) -> list[Tensor]:
             f"operation {operation.kind!r} at {operation.name} is not understood: "
             "add it to geofix_export/mil_operators.py"
         )
-    given = {name: _argument(value, values) for name, value in operation.inputs.items()}
     try:
+        given = {name: _argument(value, values) for name, value in operation.inputs.items()}
         results = compute(Arguments(given, operation.outputs[0][1]))
     except (KeyError, RuntimeError) as e:
         raise MilError(f"{operation.kind} at {operation.name} cannot be computed: {e}") from e

@@ -140,9 +140,9 @@ def _batch_norm(given: Arguments) -> Tensor:
 
 def _gelu(given: Arguments) -> Tensor:
     mode = given.text("mode", "EXACT")
-    if mode not in ("EXACT", "TANH_APPROXIMATION"):
+    if mode != "EXACT":
         raise MilError(f"gelu: mode {mode!r} is not understood")
-    return functional.gelu(given.tensor("x"), approximate="none" if mode == "EXACT" else "tanh")
+    return functional.gelu(given.tensor("x"))
 
 
 def _reshape(given: Arguments) -> Tensor:
@@ -191,7 +191,8 @@ def _pad(given: Arguments) -> Tensor:
 
 def _pool(compute: Callable[..., Tensor]) -> Operator:
     def pool(given: Arguments) -> Tensor:
-        if given.text("pad_type", "valid") != "valid" or given.flag("ceil_mode"):
+        pads = any(given.ints("pad")) or given.text("pad_type", "valid").startswith("same")
+        if pads or given.flag("ceil_mode"):
             raise MilError("pooling with padding or ceil_mode is not understood")
         return compute(given.tensor("x"), given.ints("kernel_sizes"), given.ints("strides"))
 

@@ -55,11 +55,13 @@ def read_mlpackage(data: bytes | memoryview) -> dict[str, bytes]:
         raise MlpackageError(f"the package has {len(data)} bytes, want at most {MAX_BYTES}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = {_checked(entry): archive.read(entry) for entry in archive.infolist()}
-            num_entries = len(archive.infolist())
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > len(data):
+                raise MlpackageError("the package's files overlap: export the encoder again")
+            files = {_checked(entry): archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as e:
         raise MlpackageError(f"the package is no readable ZIP: {e}") from e
-    if len({name.lower() for name in files}) != num_entries:  # as file systems of Apple see them
+    if len({name.lower() for name in files}) != len(entries):  # as file systems of Apple see them
         raise MlpackageError("the package names a file twice: export the encoder again")
     for name in (MANIFEST, MODEL):
         if name not in files:

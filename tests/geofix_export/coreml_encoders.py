@@ -1,6 +1,6 @@
 """Encoders with random weights as Core ML packages; each is converted once in a test run."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ Images = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
 
 
-@lru_cache(maxsize=None)
+@cache
 def make_encoder(name: str) -> Encoder:
     """Return the encoder of the town ("town"), one of a tiny family, or a ViT of 12 MB ("vit")."""
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def images_of(name: str, num: int = 2, *, seed: int = 5) -> Images:
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
 
 
-@lru_cache(maxsize=None)
+@cache
 def package_of(name: str, precision: str) -> bytes:
     """Return an encoder as a package."""
     calibration = images_of(name, 8, seed=1) if precision == "int8_activations" else None

@@ -58,9 +58,11 @@ COMPUTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(dim=(2, 3)),
     "layer norm": lambda x: functional.layer_norm(x, (8, 12)),
     "every second": lambda x: x[:, :2, 1::2, -5:],
-    "split": lambda x: x.split([4, 8], dim=3)[1] - 2 * x.split([4, 8], dim=3)[1],
+    "split": lambda x: torch.cat(torch.functional.split(x, [4, 8], 3)[::-1], dim=3),
     "turned product": lambda x: x @ x.transpose(2, 3),
     "concatenation": lambda x: torch.cat([x, -x], dim=2),
+    "attention": lambda x: functional.scaled_dot_product_attention(x, x, -x),
+    "attention with a scale": lambda x: functional.scaled_dot_product_attention(x, x, -x, scale=2),
     "maximum": lambda x: torch.maximum(x, 0.3 - x),
 }
 
@@ -94,9 +96,7 @@ def test_intermediates_have_the_names_of_layers_and_a_row_for_each_image() -> No
     evaluation = evaluate(package_of("town", "fp16"), images_of("town", 3))
     assert evaluation.intermediates["aggregator_scores_0__conv2d"].shape == (3, 128, 6, 8)
     assert evaluation.intermediates["projection__linear"].shape == (3, 128)
-    np.testing.assert_array_equal(
-        evaluation.intermediates["embeddings"], evaluation.embeddings
-    )
+    np.testing.assert_array_equal(evaluation.intermediates["embeddings"], evaluation.embeddings)
 
 
 def changed(package: bytes, change: Callable[[Any], None]) -> bytes:
