@@ -150,8 +150,9 @@ def _compiled(ct: Any, model: bytes, cache: Path) -> Path:
             ct.models.utils.compile_model(str(new_package), str(new_compiled))
         except Exception as e:  # Core ML's errors share no base class but this
             raise BackendUnavailable(f"Core ML cannot compile the encoder: {e}") from e
-        _replace(new_compiled, compiled)
-        _replace(new_package, package)
+        if not (_holds(package, files) and compiled.is_dir()):  # another process may have been here
+            _replace(new_compiled, compiled)
+            _replace(new_package, package)
     return compiled
 
 
