@@ -1,4 +1,4 @@
-"""A Core ML encoder in a region pack, from conversion to the backend; Core ML is stood in for."""
+"""A Core ML encoder from conversion to the backend, with Core ML itself stood in for."""
 
 from pathlib import Path
 from types import SimpleNamespace
