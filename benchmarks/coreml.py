@@ -78,7 +78,8 @@ def measure(name: str, precision: str) -> dict[str, float]:
     begin = time.perf_counter()
     package = convert_to_coreml(encoder, spec, precision=precision, calibration=calibration)
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     with torch.no_grad():
         wanted = encoder(torch.from_numpy(images[:NUM_IMAGES])).numpy()
     got = evaluate(package, images[:NUM_IMAGES]).embeddings

@@ -40,6 +40,10 @@ _ITEMS = {
 _DESCRIPTION = "geofix query encoder: an image in, an embedding of unit length out."
 
 
+class CoreMLConversionError(ValueError):
+    """An encoder that coremltools does not translate."""
+
+
 def convert_to_coreml(
     encoder: nn.Module,
     spec: InputSpec,
@@ -63,15 +67,10 @@ def convert_to_coreml(
     Raises:
         ValueError: unknown precision; an input spec other than uint8 RGB in rows; calibration that
             is missing, or given where it is not used.
+        CoreMLConversionError: coremltools has no translation for something in the encoder.
         ImportError: coremltools is not installed.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}, want one of {', '.join(PRECISIONS)}")
-    if (calibration is not None) != (precision == "int8_activations"):
-        raise ValueError(
-            f"precision {precision!r} takes "
-            + ("no calibration" if calibration is not None else "calibration photos, got none")
-        )
+    _check_precision(precision, has_calibration=calibration is not None)
     if calibration is not None:
         encoder = round_activations(encoder, calibration)
     traced = trace_encoder(encoder, spec)
@@ -85,20 +84,35 @@ def convert_to_coreml(
     return _package(stored, Path(model.weights_dir))
 
 
+def _check_precision(precision: str, *, has_calibration: bool) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, want one of {', '.join(PRECISIONS)}")
+    if has_calibration != (precision == "int8_activations"):
+        wanted = "no calibration" if has_calibration else "calibration photos, got none"
+        raise ValueError(f"precision {precision!r} takes {wanted}")
+
+
 def _convert(traced: TracedEncoder, spec: InputSpec, precision: str) -> Any:
     ct = import_coremltools()
     number = ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16
     shape = (1, 3, spec.height, spec.width)
-    return ct.convert(
-        traced.program,
-        # Neither scale nor bias: the encoder's own normalization is the only one.
-        inputs=[ct.ImageType(spec.input_name, shape, color_layout=ct.colorlayout.RGB)],
-        outputs=[ct.TensorType(spec.output_name, dtype=ct.converters.mil.mil.types.fp32)],
-        convert_to="mlprogram",
-        minimum_deployment_target=ct.target.iOS17,
-        compute_precision=number,
-        skip_model_load=True,
-    )
+    # Neither scale nor bias: the encoder's own normalization is the only one.
+    image = ct.ImageType(spec.input_name, shape, color_layout=ct.colorlayout.RGB)
+    try:
+        return ct.convert(
+            traced.program,
+            inputs=[image],
+            outputs=[ct.TensorType(spec.output_name, dtype=ct.converters.mil.mil.types.fp32)],
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS17,
+            compute_precision=number,
+            skip_model_load=True,
+        )
+    except (NotImplementedError, ValueError, RuntimeError, TypeError) as e:
+        raise CoreMLConversionError(
+            f"coremltools cannot convert the encoder: {e}; change that layer, or spell its "
+            "operator out in geofix_export/coreml_graph.py"
+        ) from e
 
 
 def _describe(stored: Any, *, precision: str, author: str, license: str) -> None:

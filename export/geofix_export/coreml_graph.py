@@ -5,6 +5,7 @@ layer's name is the module that computes it and the operator: `backbone_0_0__con
 `aggregator__logsumexp_2`. The same encoder gives the same names.
 """
 
+import copy
 import math
 import re
 from collections import Counter
@@ -92,7 +93,8 @@ def trace_encoder(encoder: nn.Module, spec: InputSpec) -> TracedEncoder:
         )
     image = torch.zeros(1, 3, spec.height, spec.width)
     with quiet(), torch.no_grad():
-        exported = torch.export.export(_TakesImage(encoder).eval(), (image,))
+        # A copy, since evaluation mode is not to stay on what may be trained further.
+        exported = torch.export.export(_TakesImage(copy.deepcopy(encoder)).eval(), (image,))
         program = exported.run_decompositions(_decompositions())
     layers = tuple(_layers(program))
     for layer in layers:

@@ -1,5 +1,7 @@
 """Conversion to Core ML, judged by the evaluator; on a Mac, test_coreml_on_macos runs it."""
 
+import copy
+import gc
 import hashlib
 import json
 import os
@@ -13,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import geofix
 from geofix.input_spec import InputSpec
 from geofix.mlpackage import FOLDER, MANIFEST, MODEL, WEIGHTS, pack_mlpackage, read_mlpackage
-from geofix_export.coreml import PRECISIONS, convert_to_coreml
+from geofix_export.coreml import PRECISIONS, CoreMLConversionError, convert_to_coreml
 from geofix_export.coreml_tools import import_coremltools, quiet
 from geofix_export.coreml_weights import nearest_values
 from geofix_export.mil_evaluator import evaluate
@@ -220,9 +222,14 @@ def test_the_package_names_no_folder_of_the_machine() -> None:
 
 
 def test_an_encoder_is_left_as_it_was() -> None:
-    encoder = make_encoder("town")
+    encoder = copy.deepcopy(make_encoder("town")).train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    package_of("town", "int8_activations")
+    calibration = images_of("town", 8, seed=1)
+    package = convert_to_coreml(
+        encoder, spec_of("town"), precision="int8_activations", calibration=calibration
+    )
+    assert package == package_of("town", "int8_activations")
+    assert all(module.training for module in encoder.modules())
     assert not any(module._forward_pre_hooks for module in encoder.modules())
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
@@ -251,6 +258,20 @@ def test_what_cannot_be_converted_is_refused(options: dict[str, Any], reason: st
 def test_an_input_spec_that_is_not_pixels_is_refused(spec: InputSpec) -> None:
     with pytest.raises(ValueError, match="want rgb nhwc uint8"):
         convert_to_coreml(nn.Identity(), spec, precision="fp16")
+
+
+class _Unusual(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        unusual: Tensor = torch.special.i0(images.float())
+        return unusual.flatten(1)
+
+
+# Where it fails, coremltools leaves its temporary folder to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+def test_what_coremltools_has_no_translation_for_is_named() -> None:
+    with pytest.raises(CoreMLConversionError, match=r"cannot convert the encoder: .*i0"):
+        convert_to_coreml(_Unusual(), spec_of("town"), precision="fp16")
+    gc.collect()
 
 
 def test_without_coremltools_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
