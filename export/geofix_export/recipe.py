@@ -17,7 +17,11 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
-PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "tensorrt": ("fp16", "int8")}
+PRECISIONS = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "tensorrt": ("fp16", "int8"),
+    "coreml": ("fp16", "int8", "int8_activations", "palettized6", "palettized4"),
+}
 
 
 class RecipeError(ValueError):
@@ -28,14 +32,14 @@ class RecipeError(ValueError):
 class ExportRecipe:
     """What to export, and the gate that it must pass on photos that training did not see."""
 
-    target: str  # the runtime: "onnx" or "tensorrt"
-    precision: str  # of the arithmetic: "fp32", "fp16" or "int8"
+    target: str  # the runtime, a key of `PRECISIONS`
+    precision: str  # one of `PRECISIONS` of the target
     min_mean_cosine: float  # of embeddings with the trained encoder's
     min_p01_cosine: float  # 1st percentile of the same
     max_recall_loss: float  # of recall@1 at 100 m, as a share of the photos
     min_same_cell: float  # share of photos whose best cell is that of the trained encoder
     calibration_photos: int = 500  # training photos that int8 learns its ranges from
-    keep: tuple[str, ...] = ()  # nodes of the graph that stay in fp32
+    keep: tuple[str, ...] = ()  # nodes of an ONNX graph that stay in fp32
 
     def __post_init__(self) -> None:
         if self.target not in PRECISIONS:

@@ -97,8 +97,8 @@ class Localizer:
             min_version: the oldest pack version that is accepted.
             region: the pack id that is wanted; empty accepts any. One key may sign many regions.
             cache_dir: a folder whose subfolder `encoders` holds model files that packs name, and
-                whose subfolder `engines` keeps what TensorRT builds of them; None is
-                $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
+                whose subfolders `engines` and `coreml` keep what TensorRT and Core ML make of them;
+                None is $GEOFIX_CACHE_DIR, or geofix in the user's cache folder.
             num_threads: of one inference; 0 lets the runtime choose.
 
         Raises:

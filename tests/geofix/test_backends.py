@@ -180,7 +180,7 @@ def test_without_onnx_runtime_the_error_names_the_extra(monkeypatch: pytest.Monk
         OnnxEncoder(make_onnx(WEIGHTS), SPEC)
 
 
-@pytest.mark.parametrize("target", ["coreml", "openvino", ""])
+@pytest.mark.parametrize("target", ["openvino", ""])
 def test_a_target_without_a_backend_is_an_error_that_names_it(target: str) -> None:
     with pytest.raises(BackendUnavailable, match=f"cannot run encoders for '{target}'"):
         open_encoder(target, make_onnx(WEIGHTS), input_spec=SPEC)

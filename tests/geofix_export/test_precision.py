@@ -1,15 +1,20 @@
 """Lower precision, on the tiny run's encoder; and encoders that somebody broke."""
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from onnx import helper, numpy_helper
+from torch import nn
 
 import geofix_export.encoder
+from geofix_export.coreml import convert_to_coreml
 from geofix_export.divergence import first_divergence
 from geofix_export.encoder import export_encoder
 from geofix_export.parity import ParityError
@@ -138,7 +143,10 @@ def test_photos_that_ranges_cannot_be_learned_from_are_an_error(
         to_int8(artifact.data, make(images), symmetric=False)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["onnx-fp16", "onnx-int8", "tensorrt-fp16", "tensorrt-int8"])
+@pytest.mark.parametrize(
+    "name",
+    ["onnx-fp16", "onnx-int8", "tensorrt-fp16", "tensorrt-int8", "coreml-fp16", "coreml-int8"],
+)
 def test_a_recipe_gives_an_encoder_with_its_parity_and_its_queries(
     finished_run: Path, name: str, tmp_path: Path
 ) -> None:
@@ -212,3 +220,19 @@ def test_what_breaks_the_rules_of_tensorrt_is_not_shipped(
     monkeypatch.setattr(geofix_export.encoder, "_convert", lambda *_: unsigned)
     with pytest.raises(ParityError, match="TensorRT would refuse this encoder: "):
         export_encoder(finished_run, "tensorrt-int8")
+
+
+def test_a_sabotaged_core_ml_encoder_fails_the_gate_which_names_the_place(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = convert_to_coreml
+
+    def broken(encoder: nn.Module, *arguments: Any, **named: Any) -> bytes:
+        other = copy.deepcopy(encoder)
+        with torch.no_grad():
+            other.backbone[1].conv.weight.mul_(-2)  # type: ignore[index, union-attr]
+        return real(other, *arguments, **named)
+
+    monkeypatch.setattr(geofix_export.encoder, "convert_to_coreml", broken)
+    with pytest.raises(ParityError, match=r"first layer that diverges: .* \(backbone\.1"):
+        export_encoder(finished_run, "coreml-fp16")

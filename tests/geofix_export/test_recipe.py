@@ -57,7 +57,7 @@ def test_a_recipe_without_a_number_of_its_gate_is_an_error(key: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("onnx-int4", "no recipe 'onnx-int4': there are onnx-fp16, "),
+        ("onnx-int4", "no recipe 'onnx-int4': there are coreml-fp16, "),
         ("absent.toml", r"absent\.toml: no such file"),
     ],
 )

@@ -20,7 +20,7 @@ def open_encoder(
     """Open an encoder file with the runtime that its target names.
 
     Args:
-        target: "onnx", or "tensorrt", whose file is ONNX, too.
+        target: "onnx"; "tensorrt", whose file is ONNX, too; or "coreml".
         model: the file's bytes.
         input_spec: what the model takes and gives.
         num_threads: of one inference on the CPU; 0 lets the runtime choose.
@@ -38,4 +38,8 @@ def open_encoder(
         from geofix.backends.tensorrt import TensorRTEncoder
 
         return TensorRTEncoder(model, input_spec, cache_dir=cache_dir)
+    if target == "coreml":
+        from geofix.backends.coreml import CoreMLEncoder
+
+        return CoreMLEncoder(model, input_spec, cache_dir=cache_dir)
     raise BackendUnavailable(f"this version of geofix cannot run encoders for {target!r}")
