@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geofix
+from geofix_export.cli_compare import add_compare
 from geofix_export.cli_tensorrt import add_tensorrt
 
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--pack-version", type=int, help="grows with each release (1)")
     pack.add_argument("-o", "--output", type=Path, required=True, metavar="PACK")
     pack.set_defaults(run_command=_pack)
+    add_compare(commands)
     add_tensorrt(commands)
     return parser
 
