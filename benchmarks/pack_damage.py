@@ -12,7 +12,10 @@ import argparse
 import io
 import os
 import struct
+import subprocess
+import sys
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,13 +34,17 @@ from geofix.zip_layout import Layout, lay_out, read_entries
 from tests.geofix.forgery import Contents, pack_bytes, with_entry
 
 IN_A_PROCESS = 250
+NUM_KILLED = 100
+_LONGEST_S = 0.1  # before a build is killed; time for some dozen
+_ROOT = Path(__file__).parent.parent
 _END_BYTES, _DIRECTORY_HEADER, _LOCAL_HEADER = 22, 46, 30
 _MEANING = """{num:,} damaged packs of both kinds of shards, with an encoder. *By chance*: flipped
 bits, overwritten, lost, doubled and swapped pieces. *By design*: headers, sizes, names and entries
 that a writer would not write, ZIP bombs, and contents changed together with their hashes; the last
 only in signed packs, since without a signature they are another author's pack. Each was opened,
 checked whole (`geofix pack verify`) and searched, {in_a_process} in a process. *Names the entry*:
-of the damage to an entry or its headers, the share whose error names it or the one before."""
+of the damage to an entry or its headers, the share whose error names it or the one before. *Killed
+builds*: by signal 9, at random moments."""
 
 # Gives the damaged pack, and the entry that it hit, or the two, between blanks.
 Damage = Callable[["Victim", np.random.Generator], tuple[bytes, str]]
@@ -81,16 +88,47 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outcomes, crashes = damage_packs(make_victims(Path(folder)), arguments.num)
+        num_whole, num_broken = kill_builds(Path(folder) / "tiny.geofix", NUM_KILLED)
     write_record(
         "pack_damage",
         title="Damaged packs",
         meaning=_MEANING.format(num=arguments.num, in_a_process=IN_A_PROCESS),
-        values=list(_sum_up(outcomes, crashes)),
+        values=[
+            *_sum_up(outcomes, crashes),
+            Value("killed builds", NUM_KILLED, ""),
+            Value("killed builds: left a whole pack", num_whole, ""),
+            Value("killed builds: left a broken pack", num_broken, ""),
+        ],
         command=f"python -m benchmarks.pack_damage --num {arguments.num}",
     )
-    bad = faults(outcomes, crashes)
+    bad = faults(outcomes, crashes) + ["a killed build left a broken pack"] * num_broken
     if bad:
         raise SystemExit("\n".join(bad))
+
+
+def kill_builds(out: Path, num: int) -> tuple[int, int]:
+    """Kill builds at random moments; return how many left a whole pack, and how many a broken one.
+
+    The others left none. Each process writes packs to one path and removes every other one.
+    """
+    rng = np.random.default_rng(0)
+    num_whole = num_broken = 0
+    for _ in range(num):
+        command = [sys.executable, "-m", "tests.geofix.build_forever", str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT) as building:
+            assert building.stdout is not None
+            building.stdout.readline()  # it has begun
+            time.sleep(rng.uniform(0, _LONGEST_S))
+            building.kill()
+        if not out.exists():
+            continue
+        try:
+            RegionPack.open(out).verify()
+            num_whole += 1
+        except PackError:
+            num_broken += 1
+        out.unlink()
+    return num_whole, num_broken
 
 
 def make_victims(folder: Path) -> list[tuple[Path, bytes | None]]:

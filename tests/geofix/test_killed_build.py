@@ -1,36 +1,18 @@
 """A build that is killed leaves a whole pack under the pack's name, or none."""
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from geofix.pack import RegionPack
+from benchmarks.pack_damage import NUM_KILLED, kill_builds
 
-ROOT = Path(__file__).parents[2]
-FEW, MANY = 6, 100
-LONGEST_S = 0.1  # some dozen builds
+FEW = 6
 
 
-@pytest.mark.parametrize("num", [FEW, pytest.param(MANY, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("num", [FEW, pytest.param(NUM_KILLED, marks=pytest.mark.stress)])
 def test_a_killed_build_leaves_no_broken_pack(tmp_path: Path, num: int) -> None:
-    out = tmp_path / "tiny.geofix"
-    rng = np.random.default_rng(0)
-    found = 0
-    for _ in range(num):
-        command = [sys.executable, "-m", "tests.geofix.build_forever", str(out)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as building:
-            assert building.stdout is not None
-            assert building.stdout.readline() == b"ready\n"
-            time.sleep(rng.uniform(0, LONGEST_S))
-            building.kill()
-        if out.exists():
-            RegionPack.open(out).verify()
-            found += 1
-            out.unlink()
-    assert 0 < found <= num
+    num_whole, num_broken = kill_builds(tmp_path / "tiny.geofix", num)
+    assert num_broken == 0
+    assert 0 < num_whole <= num
     leftovers = [path for path in tmp_path.iterdir() if not path.name.startswith(".tiny.geofix.")]
     assert leftovers == []
