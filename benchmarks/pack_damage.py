@@ -12,10 +12,7 @@ import argparse
 import io
 import os
 import struct
-import subprocess
-import sys
 import tempfile
-import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.killed_builds import NUM_KILLED, kill_builds
 from benchmarks.record import Value, write_record
 from geofix.errors import PackError
 from geofix.pack import RegionPack
@@ -34,9 +32,6 @@ from geofix.zip_layout import Layout, lay_out, read_entries
 from tests.geofix.forgery import Contents, pack_bytes, with_entry
 
 IN_A_PROCESS = 250
-NUM_KILLED = 100
-_LONGEST_S = 0.1  # before a build is killed; time for some dozen
-_ROOT = Path(__file__).parent.parent
 _END_BYTES, _DIRECTORY_HEADER, _LOCAL_HEADER = 22, 46, 30
 _MEANING = """{num:,} damaged packs of both kinds of shards, with an encoder. *By chance*: flipped
 bits, overwritten, lost, doubled and swapped pieces. *By design*: headers, sizes, names and entries
@@ -104,31 +99,6 @@ def main() -> None:
     bad = faults(outcomes, crashes) + ["a killed build left a broken pack"] * num_broken
     if bad:
         raise SystemExit("\n".join(bad))
-
-
-def kill_builds(out: Path, num: int) -> tuple[int, int]:
-    """Kill builds at random moments; return how many left a whole pack, and how many a broken one.
-
-    The others left none. Each process writes packs to one path and removes every other one.
-    """
-    rng = np.random.default_rng(0)
-    num_whole = num_broken = 0
-    for _ in range(num):
-        command = [sys.executable, "-m", "tests.geofix.build_forever", str(out)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT) as building:
-            assert building.stdout is not None
-            building.stdout.readline()  # it has begun
-            time.sleep(rng.uniform(0, _LONGEST_S))
-            building.kill()
-        if not out.exists():
-            continue
-        try:
-            RegionPack.open(out).verify()
-            num_whole += 1
-        except PackError:
-            num_broken += 1
-        out.unlink()
-    return num_whole, num_broken
 
 
 def make_victims(folder: Path) -> list[tuple[Path, bytes | None]]:

@@ -61,5 +61,5 @@ def zip_again(contents: Contents, *, compression: int = zipfile.ZIP_STORED) -> b
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as file:
         for name, data in contents.items():
-            file.writestr(name, data)
+            file.writestr(zipfile.ZipInfo(name), data, compression)  # the same time each time
     return out.getvalue()

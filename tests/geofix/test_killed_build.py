@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pack_damage import NUM_KILLED, kill_builds
+from benchmarks.killed_builds import NUM_KILLED, kill_builds
 
 FEW = 6
 

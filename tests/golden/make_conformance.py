@@ -15,14 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from geofix.input_spec import InputSpec
-from geofix.manifest import EntryDigest
-from geofix.pack_writer import EncoderFile, PackText, PackWriter, sign_pack
-from geofix.posterior import Calibration
-from geofix.validation import Validation
-from geofix_index import ProductQuantizer, build_shard
+from geofix.pack_writer import sign_pack
 from geofix_index import cells as s2
 from tests.geofix.forgery import (
     Contents,
@@ -33,12 +26,11 @@ from tests.geofix.forgery import (
     with_manifest,
     zip_again,
 )
+from tests.golden.conformance_pack import MODEL, make_pack
 
 FOLDER = Path(__file__).parent / "conformance"
 KEY = "signer.pub"
-NUM_CELLS = 40
 _SEED = hashlib.sha256(b"a key for conformance files, which everybody knows").digest()
-_MODEL = b"no model: conformance files are not run"
 _LOCAL_HEADER, _DIRECTORY_HEADER = 30, 46  # bytes before an entry's name
 
 
@@ -96,21 +88,23 @@ def _keys() -> tuple[bytes, bytes]:
 
 
 def _good(private: bytes) -> Iterator[Case]:
-    yield Case("scan", "1", "two shards of codes alone, an encoder, calibrated", _pack())
-    yield Case("usearch", "1", "a shard with a graph, as a USearch file", _pack(kind="usearch"))
-    yield Case("eight-bits", "2", "codes of 8 bits a sub-quantizer", _pack(bits=8))
-    yield Case("referenced", "2", "the encoder is named and not carried", _pack(carried=False))
-    yield Case("no-encoder", "2", "embeddings are made elsewhere", _pack(encoders=0))
-    yield Case("photographed", "5", "a bit for each cell, and what to expect", _pack(bit=True))
+    yield Case("scan", "1", "two shards of codes alone, an encoder, calibrated", make_pack())
+    yield Case("usearch", "1", "a shard with a graph, as a USearch file", make_pack(kind="usearch"))
+    yield Case("eight-bits", "2", "codes of 8 bits a sub-quantizer", make_pack(bits=8))
+    yield Case("referenced", "2", "the encoder is named and not carried", make_pack(carried=False))
+    yield Case("no-encoder", "2", "embeddings are made elsewhere", make_pack(encoders=0))
+    yield Case("photographed", "5", "a bit for each cell, and what to expect", make_pack(bit=True))
     yield Case("signed", "7", "signed with the key", _signed(private), key=True)
     yield Case("signed-unasked", "7", "signed, and no key is given", _signed(private))
-    yield Case("antimeridian", "2", "bounds with west > east", _pack(lon=179.99))
+    yield Case("antimeridian", "2", "bounds with west > east", make_pack(lon=179.99))
     edited = with_manifest(_contents(), lambda m: m.update(a_later_field={"x": [1, None]}))
     yield Case("later-field", "2", "a field that version 1 does not know", edited)
     numbers = {"small": 1e-7, "large": 1e21, "\U0001f600": 1, "\ufb33": 2}
     edited = with_manifest(_contents(), lambda m: m.update(provenance=numbers))
     yield Case("canonical", "2", "numbers and keys that are spelled one way only", edited)
-    yield Case("second-release", "8", "version 2 where 2 was seen", _pack(version=2), min_version=2)
+    yield Case(
+        "second-release", "8", "version 2 where 2 was seen", make_pack(version=2), min_version=2
+    )
 
 
 def _bad(private: bytes) -> Iterator[Case]:
@@ -121,7 +115,7 @@ def _bad(private: bytes) -> Iterator[Case]:
 
 
 def _bad_zip() -> Iterator[Case]:
-    good, contents = _pack(), _contents()
+    good, contents = make_pack(), _contents()
 
     def case(name: str, why: str, data: bytes) -> Case:
         return Case(f"bad-{name}", "1", why, data, "PackFormatError")
@@ -212,14 +206,14 @@ def _bad_manifest() -> Iterator[Case]:
 
 
 def _bad_entries() -> Iterator[Case]:
-    good, contents = _pack(), _contents()
+    good, contents = make_pack(), _contents()
     for name in ("encoder.onnx", "codebook.pq", ".cells", ".codes"):
         entry = next(entry for entry in contents if entry.endswith(name))
         forged = contents | {entry: flipped(contents[entry], len(contents[entry]) - 1)}
         data = pack_bytes(forged.items())
         what = f"a bit of {entry} is flipped, its CRC-32 made to agree"
         yield Case(f"bad-hash-{name.strip('.')}", "6", what, data, "PackCorruptError")
-    damaged = _put(good, good.index(_MODEL), b"NO")
+    damaged = _put(good, good.index(MODEL), b"NO")
     yield Case("bad-crc", "6", "two bytes of an entry are changed", damaged, "PackCorruptError")
     damaged = good.replace(b'"title":"Tiny"', b'"title":"Tina"', 1)
     yield Case("bad-manifest-crc", "6", "the manifest is changed", damaged, "PackCorruptError")
@@ -273,67 +267,11 @@ def _bad_trust(private: bytes) -> Iterator[Case]:
     tides = with_manifest(_contents(), lambda m: m.update(required_features=["tides"]))
     yield Case("bad-feature", "8", "needs what version 1 lacks", tides, "PackVersionError")
     why = "version 1 where 2 was seen"
-    yield Case("bad-rollback", "8", why, _pack(), "PackVersionError", min_version=2)
-
-
-def _pack(
-    *,
-    kind: str = "scan",
-    bits: int = 4,
-    carried: bool = True,
-    encoders: int = 1,
-    bit: bool = False,
-    lon: float = 8.54,
-    version: int = 1,
-) -> bytes:
-    rng = np.random.default_rng(7)
-    cells = _cells(lon)
-    quantizer = _quantizer(rng, bits)
-    codes = quantizer.encode(rng.integers(-8, 8, (len(cells), 4)).astype(np.float32))
-    parents = s2.parent(cells, level=13)
-    out = FOLDER / "part.geofix"
-    with PackWriter(out, quantizer) as writer:
-        for parent in np.unique(parents).tolist():
-            own = parents == parent
-            files = build_shard(cells[own], codes[own], quantizer, parent=parent, kind=kind)
-            writer.add_shard(files, photographed=np.arange(own.sum()) % 3 == 0 if bit else None)
-        writer.finish(
-            PackText("tiny", "Tiny", "nobody", "CC0-1.0", version),
-            encoders=[_encoder(carried, bit)] * encoders,
-        )
-    data = out.read_bytes()
-    out.unlink()
-    return data
-
-
-def _cells(lon: float) -> Any:
-    """Return 40 cells in two parents of level 13."""
-    middle = s2.cell_from_latlon(47.37, lon, level=13)
-    pair = np.sort([middle, s2.neighbours(middle)[4]])
-    return np.concatenate([s2.descendants([cell], level=16)[::3][:20] for cell in pair])
-
-
-def _quantizer(rng: np.random.Generator, bits: int) -> ProductQuantizer:
-    centroids = rng.integers(-8, 8, (2, 2**bits, 2)).astype(np.float32)
-    return ProductQuantizer(np.eye(4, dtype=np.float32), centroids)
-
-
-def _encoder(carried: bool, bit: bool) -> EncoderFile:
-    photos = Validation(40, 0.5, 0.625, 80.5, 0.9)
-    return EncoderFile(
-        target="onnx",
-        precision="fp32",
-        filename="encoder.onnx",
-        input_spec=InputSpec(32, 24),
-        dim=4,
-        data=_MODEL if carried else b"",
-        referenced=None if carried else EntryDigest.of(_MODEL),
-        calibration=Calibration(0.0625, 0.5, {"all": photos} if bit else {}),
-    )
+    yield Case("bad-rollback", "8", why, make_pack(), "PackVersionError", min_version=2)
 
 
 def _contents(**made: Any) -> Contents:
-    return _contents_of(_pack(**made))
+    return _contents_of(make_pack(**made))
 
 
 def _contents_of(data: bytes) -> Contents:
@@ -346,7 +284,7 @@ def _contents_of(data: bytes) -> Contents:
 
 def _signed(private: bytes) -> bytes:
     path = FOLDER / "part.geofix"
-    path.write_bytes(_pack())
+    path.write_bytes(make_pack())
     sign_pack(path, private)
     data = path.read_bytes()
     path.unlink()
