@@ -3,6 +3,7 @@
 import json
 import math
 from decimal import Decimal
+from json.encoder import encode_basestring
 from typing import Any
 
 _MAX_EXACT = 2**53  # integers beyond are not exact in every JSON reader
@@ -39,8 +40,10 @@ def parse_canonical_json(data: bytes) -> Any:
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, (bool, str)):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if isinstance(value, int):
         return _int_text(value)
     if isinstance(value, float):
