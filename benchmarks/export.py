@@ -28,8 +28,8 @@ from geofix.images import fit_image
 from geofix.input_spec import InputSpec
 from geofix_export.build import build_index
 from geofix_export.onnx_model import to_onnx
+from geofix_export.onnx_precision import to_fp16, to_int8
 from geofix_export.parity import measure_parity
-from geofix_export.precision import to_fp16, to_int8
 from geofix_export.recipe import read_recipe
 from geofix_index import CellIndex
 from geofix_index import cells as s2
@@ -112,7 +112,7 @@ class _Photos:
         return cls(table, images, train, held_out)
 
     def places(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        return np.column_stack([self.table.lat[rows], self.table.lon[rows]])
+        return self.table[rows].latlon
 
 
 def _town(run: Path, photos: _Photos) -> Subject:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import geofix
 from geofix.backends.tensorrt_engine import MAX_BATCH, import_tensorrt, trtexec_line
-from geofix.encoder_files import find_encoder
+from geofix.encoder_files import read_model
 from geofix.input_spec import InputSpec
 
 _ZIP = b"PK\x03\x04"  # how a pack starts
@@ -67,12 +67,7 @@ def _encoder_of_pack(source: Path, cache_dir: Path | None) -> OnnxEncoderFile:
     pack = geofix.RegionPack.open(source)
     for entry in pack.manifest.encoders:
         if entry.target == "tensorrt":
-            if entry.referenced is not None:
-                data = find_encoder(
-                    entry.filename, entry.referenced, given=None, cache_dir=cache_dir
-                )
-            else:
-                data = bytes(pack.read(entry.entry))
+            data = bytes(read_model(pack, entry, given=None, cache_dir=cache_dir))
             return OnnxEncoderFile(entry.filename, data, entry.input_spec)
     has = ", ".join(encoder.target for encoder in pack.manifest.encoders) or "none"
     raise geofix.BackendUnavailable(f"{source} has no encoder for 'tensorrt'; it has {has}")

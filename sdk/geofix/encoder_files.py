@@ -1,4 +1,4 @@
-"""Where the file of an encoder is that a pack names but does not carry."""
+"""The model files of encoders, which a pack carries or names, and where the named ones lie."""
 
 import hashlib
 import os
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geofix.errors import BackendUnavailable
-from geofix.manifest import EntryDigest
+from geofix.manifest import EncoderEntry, EntryDigest
+from geofix.pack import RegionPack
 
 
 def default_cache_dir() -> Path:
@@ -19,21 +20,25 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geofix"
 
 
-def find_encoder(
-    filename: str, digest: EntryDigest, *, given: Path | None, cache_dir: Path | None
-) -> bytes:
-    """Return the model file that a pack names, after checking its hash.
+def read_model(
+    pack: RegionPack, encoder: EncoderEntry, *, given: Path | None, cache_dir: Path | None
+) -> bytes | memoryview:
+    """Return an encoder's model file, checked: from the pack, or from where it refers to.
 
     Args:
-        filename: by which the pack calls it.
-        digest: that it must have.
+        pack: that names the encoder.
+        encoder: of its manifest.
         given: the file, or a folder that holds it under any name; nothing else is looked at then.
         cache_dir: a folder whose subfolder `encoders` may hold it; None: `default_cache_dir`.
 
     Raises:
         BackendUnavailable: it is not there, or what is there is another file.
+        PackCorruptError: the pack's own is damaged.
         OSError: a file or folder cannot be read.
     """
+    if encoder.referenced is None and given is None:
+        return pack.read(encoder.entry)
+    digest = encoder.referenced or pack.manifest.entries[encoder.entry]
     if given is not None and not given.exists():
         raise BackendUnavailable(f"{given}: no such file or folder to take the encoder from")
     where = given or (cache_dir or default_cache_dir()) / "encoders"
@@ -41,7 +46,7 @@ def find_encoder(
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == digest.sha256:
             return data
-    wanted = f"{filename} ({digest.num_bytes} bytes, SHA-256 {digest.sha256})"
+    wanted = f"{encoder.filename} ({digest.num_bytes} bytes, SHA-256 {digest.sha256})"
     if given is None:
         raise BackendUnavailable(
             f"the pack names its encoder, {wanted}, and does not carry it: give encoder=FILE "

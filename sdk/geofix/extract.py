@@ -11,7 +11,7 @@ import numpy.typing as npt
 from geofix.coverage import bits_at
 from geofix.errors import PriorOutsidePack
 from geofix.manifest import EncoderEntry, Manifest, ShardEntry
-from geofix.pack import MANIFEST_ENTRY, RegionPack
+from geofix.pack import RegionPack
 from geofix.pack_writer import EncoderFile, PackText, PackWriter
 from geofix.posterior import Calibration
 from geofix.prior import Prior
@@ -116,7 +116,7 @@ def _origin(pack: RegionPack, prior: Prior) -> dict[str, Any]:
     return {
         "pack_id": manifest.pack_id,
         "pack_version": manifest.pack_version,
-        "manifest_sha256": hashlib.sha256(pack.contents()[MANIFEST_ENTRY]).hexdigest(),
+        "manifest_sha256": pack.manifest_sha256,
         "region": prior.description,
     }
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from geofix.backends import BACKENDS, open_encoder
 from geofix.coverage import Coverage
 from geofix.encoder import QueryEncoder
-from geofix.encoder_files import find_encoder
+from geofix.encoder_files import read_model
 from geofix.errors import BackendUnavailable, PriorOutsidePack
 from geofix.fix import Candidate, Fix
 from geofix.geo import LatLon
@@ -26,7 +26,7 @@ from geofix.manifest import EncoderEntry, Manifest
 from geofix.pack import RegionPack
 from geofix.posterior import NUM_CANDIDATES, Calibration, posterior
 from geofix.prior import Prior
-from geofix.signing import PublicKey
+from geofix.signing import Key
 from geofix_index import CellIndex, Matches
 from geofix_index import cells as s2
 
@@ -57,7 +57,7 @@ class Localizer:
         reasons: list[BackendUnavailable] = []
         for entry in _wanted_encoders(pack.manifest.encoders, backend):
             try:
-                model = _model(pack, entry, encoder, cache_dir)
+                model = read_model(pack, entry, given=encoder, cache_dir=cache_dir)
                 self._encoder = _open_encoder(pack, entry, model, num_threads, cache_dir)
             except BackendUnavailable as e:
                 _log.warning("passing over %s: %s", entry.entry, e)
@@ -78,7 +78,7 @@ class Localizer:
         backend: str = "auto",
         encoder: str | os.PathLike[str] | None = None,
         verify: str = "lazy",
-        public_key: PublicKey | None = None,
+        public_key: Key | None = None,
         min_version: int = 0,
         region: str = "",
         cache_dir: str | os.PathLike[str] | None = None,
@@ -268,16 +268,6 @@ def _wanted_encoders(encoders: tuple[EncoderEntry, ...], backend: str) -> list[E
         has = ", ".join(encoder.target for encoder in encoders) or "none"
         raise BackendUnavailable(f"the pack has no encoder for {backend!r}; it has {has}")
     return wanted
-
-
-def _model(
-    pack: RegionPack, entry: EncoderEntry, given: Path | None, cache_dir: Path | None
-) -> bytes | memoryview:
-    """Return an encoder's model file, checked, from the pack or from where it refers to."""
-    if entry.referenced is None and given is None:
-        return pack.read(entry.entry)
-    digest = entry.referenced or pack.manifest.entries[entry.entry]
-    return find_encoder(entry.filename, digest, given=given, cache_dir=cache_dir)
 
 
 def _open_encoder(

@@ -29,7 +29,7 @@ from geofix.errors import (
 )
 from geofix.manifest import EntryDigest, Manifest, ShardEntry
 from geofix.posterior import Calibration
-from geofix.signing import SIGNATURE_BYTES, PublicKey, check_signature
+from geofix.signing import SIGNATURE_BYTES, Key, check_signature
 from geofix.zip_layout import read_entries
 from geofix_index import Box, CellIndex, ProductQuantizer, Shard, ShardFormatError
 from geofix_index import cells as s2
@@ -44,9 +44,7 @@ MIMETYPE_ENTRY, MANIFEST_ENTRY, SIGNATURE_ENTRY = "mimetype", "manifest.json", "
 class RegionPack:
     """An opened pack. Safe to share between threads."""
 
-    def __init__(
-        self, path: Path, data: memoryview, *, public_key: PublicKey | None = None
-    ) -> None:
+    def __init__(self, path: Path, data: memoryview, *, public_key: Key | None = None) -> None:
         """Check layout and signature and read the manifest; `open` maps a file and does this.
 
         Raises:
@@ -75,6 +73,7 @@ class RegionPack:
         elif public_key is not None:
             raise PackSignatureError("the pack is not signed, and a key was given to check it with")
         self.manifest = Manifest.from_bytes(manifest)
+        self.manifest_sha256 = EntryDigest.of(manifest).sha256
         self._check_listed(names[2 + self.is_signed :])
 
     @classmethod
@@ -82,7 +81,7 @@ class RegionPack:
         cls,
         path: str | os.PathLike[str],
         *,
-        public_key: PublicKey | None = None,
+        public_key: Key | None = None,
         min_version: int = 0,
         region: str = "",
     ) -> "RegionPack":
@@ -270,7 +269,7 @@ class RegionPack:
         opener = partial(self.open_shard, entry, quantizer)
         return ShardSource(entry.parent, self.manifest.cell_level, entry.num_cells, opener)
 
-    def _check_signature(self, manifest: bytes, public_key: PublicKey | None) -> None:
+    def _check_signature(self, manifest: bytes, public_key: Key | None) -> None:
         signature = bytes(self._with_crc(SIGNATURE_ENTRY))
         if len(signature) != SIGNATURE_BYTES:
             raise PackFormatError(f"manifest.sig has {len(signature)} bytes, want 64")

@@ -20,7 +20,7 @@ from geofix.input_spec import InputSpec
 from geofix.manifest import EncoderEntry, EntryDigest, Manifest, ShardEntry
 from geofix.pack import MANIFEST_ENTRY, MIMETYPE, MIMETYPE_ENTRY, SIGNATURE_ENTRY, RegionPack
 from geofix.posterior import Calibration
-from geofix.signing import sign
+from geofix.signing import Key, sign
 from geofix.zip_layout import Entry, check_name, lay_out
 from geofix_index import CellIndex, ProductQuantizer, Shard, ShardFiles
 from geofix_index import cells as s2
@@ -228,9 +228,7 @@ def write_pack(
         )
 
 
-def sign_pack(
-    path: Path, private_key: str | os.PathLike[str] | bytes, *, out: Path | None = None
-) -> None:
+def sign_pack(path: Path, private_key: Key, *, out: Path | None = None) -> None:
     """Write a pack again with a signature of its manifest, in place of one that it has.
 
     Args:

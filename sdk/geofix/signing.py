@@ -13,7 +13,7 @@ from geofix.errors import PackSignatureError
 SIGNATURE_BYTES = 64
 RAW_KEY_BYTES = 32
 
-PublicKey = str | os.PathLike[str] | bytes
+Key = str | os.PathLike[str] | bytes  # a PEM file or its content
 
 
 def generate_key() -> tuple[bytes, bytes]:
@@ -36,7 +36,7 @@ def generate_key() -> tuple[bytes, bytes]:
     )
 
 
-def sign(message: bytes, private_key: str | os.PathLike[str] | bytes) -> bytes:
+def sign(message: bytes, private_key: Key) -> bytes:
     """Return the signature of a message, 64 bytes.
 
     Args:
@@ -58,7 +58,7 @@ def sign(message: bytes, private_key: str | os.PathLike[str] | bytes) -> bytes:
     return bytes(key.sign(message))
 
 
-def check_signature(message: bytes, signature: bytes, public_key: PublicKey) -> None:
+def check_signature(message: bytes, signature: bytes, public_key: Key) -> None:
     """Return if the signature is this key's for the message.
 
     Args:
@@ -105,12 +105,12 @@ def _cryptography() -> tuple[Any, Any]:
     return serialization, ed25519
 
 
-def _content(key: str | os.PathLike[str] | bytes) -> bytes:
+def _content(key: Key) -> bytes:
     if isinstance(key, str) and key.startswith("-----BEGIN"):
         return key.encode()
     return key if isinstance(key, bytes) else Path(key).read_bytes()
 
 
-def _name(key: str | os.PathLike[str] | bytes) -> str:
+def _name(key: Key) -> str:
     is_content = isinstance(key, bytes) or str(key).startswith("-----BEGIN")
     return "the key" if is_content else os.fspath(key)  # type: ignore[return-value]

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from torch import nn
 
 import geofix_export.encoder
+import geofix_export.targets
 from geofix.input_spec import InputSpec
 from geofix_export.encoder import export_encoder
 from geofix_export.parity import ParityError
@@ -144,7 +145,7 @@ def test_a_model_that_gives_other_numbers_is_refused(
     artifact: EncoderArtifact, finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = changed_projection(artifact.data, lambda weights: weights[::-1].copy())
-    monkeypatch.setattr(geofix_export.encoder, "to_onnx", lambda *arguments: other)
+    monkeypatch.setattr(geofix_export.targets, "to_onnx", lambda *arguments: other)
     with pytest.raises(ParityError, match=r"mean cosine is -?0\.\d{4}, want 0\.9999"):
         export_encoder(finished_run)
 
@@ -159,7 +160,7 @@ def test_the_bound_decides_whether_a_model_is_refused(
 ) -> None:
     gain = 1 + noise * np.random.default_rng(0).standard_normal((DIM, 1)).astype(np.float32)
     near = changed_projection(artifact.data, lambda weights: weights * gain)
-    monkeypatch.setattr(geofix_export.encoder, "to_onnx", lambda *arguments: near)
+    monkeypatch.setattr(geofix_export.targets, "to_onnx", lambda *arguments: near)
     if is_refused:
         with pytest.raises(ParityError, match=r"cosine is 0\.99"):
             export_encoder(finished_run)

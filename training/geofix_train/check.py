@@ -153,7 +153,7 @@ def _same_views(table: PhotoTable) -> list[list[int]]:
     """Return groups of rows at one position with one heading, or with none."""
     groups: dict[tuple[float, ...], list[int]] = {}
     heading = np.where(np.isnan(table.heading_deg), -1.0, table.heading_deg // _SAME_HEADING_DEG)
-    places = np.round(np.column_stack([table.lat, table.lon]) / _SAME_DEGREES)
+    places = np.round(table.latlon / _SAME_DEGREES)
     for row, view in enumerate(np.column_stack([places, heading]).tolist()):
         groups.setdefault(tuple(view), []).append(row)
     return [group for group in groups.values() if len(group) > 1]

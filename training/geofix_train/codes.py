@@ -46,7 +46,7 @@ class EncodedRun:
     def queries(self, split: str) -> Queries:
         """Return the photos of a split."""
         rows = self.table.split == split
-        latlon = np.column_stack([self.table.lat[rows], self.table.lon[rows]])
+        latlon = self.table[rows].latlon
         return Queries(self.embeddings[rows], latlon, tuple(slices(self.table)[rows].tolist()))
 
 

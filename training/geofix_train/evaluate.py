@@ -80,7 +80,7 @@ class Database:
     def of_photos(cls, table: PhotoTable, embeddings: npt.NDArray[np.float32]) -> "Database":
         """Return photos, each with the leaf cell it stands in, which is 1 cm wide."""
         cells = s2.cell_from_latlon(table.lat, table.lon, level=s2.MAX_LEVEL)
-        return cls(cells, np.column_stack([table.lat, table.lon]), embeddings)
+        return cls(cells, table.latlon, embeddings)
 
     def answer(self, embeddings: npt.NDArray[np.float32]) -> Answers:
         """Return what fits photos (Q, D) best; among equals the first."""
@@ -185,7 +185,7 @@ def predict(
         embeddings = encoded.embeddings[rows]
     return Predictions(
         path=table.columns["path"],
-        latlon=np.column_stack([table.lat, table.lon]),
+        latlon=table.latlon,
         answers={
             method: database.answer(embeddings)
             for method, database in _databases(encoded, codes).items()

@@ -71,6 +71,11 @@ class PhotoTable:
         return self.columns["lon"]
 
     @property
+    def latlon(self) -> npt.NDArray[np.float64]:
+        """Positions, (N, 2) degrees."""
+        return np.column_stack([self.lat, self.lon])
+
+    @property
     def heading_deg(self) -> npt.NDArray[np.float64]:
         """Headings, clockwise from north; NaN where unknown."""
         return self.columns["heading_deg"]

@@ -123,7 +123,7 @@ def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFr
     )
     queries = None
     if is_query.any():
-        latlon = np.column_stack([photos.table.lat[is_query], photos.table.lon[is_query]])
+        latlon = photos.table[is_query].latlon
         queries = Queries(features[is_query], latlon)
     artifact = EncoderArtifact(
         target="onnx",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geofix.mlpackage import MODEL, pack_mlpackage, read_mlpackage
 from geofix_export.coreml import convert_to_coreml
-from geofix_export.layer_differences import LayerDifference, compare_layers, first_divergence
+from geofix_export.coreml_divergence import LayerDifference, compare_layers, first_divergence
 from geofix_export.mil_program import parse_model
 from tests.geofix_export.coreml_encoders import (
     MEAN,

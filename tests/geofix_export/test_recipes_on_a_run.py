@@ -13,13 +13,14 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-import geofix_export.encoder
+import geofix_export.targets
 from geofix_export.coreml import convert_to_coreml
-from geofix_export.divergence import first_divergence
 from geofix_export.encoder import export_encoder
+from geofix_export.onnx_divergence import first_divergence
+from geofix_export.onnx_precision import CalibrationError, to_fp16, to_int8
 from geofix_export.parity import ParityError
-from geofix_export.precision import CalibrationError, to_fp16, to_int8
 from geofix_export.recipe import ExportRecipe, read_recipe
+from geofix_export.targets import OnnxTarget
 from geofix_export.tensorrt_rules import check_for_tensorrt
 from geofix_train.artifact import EncoderArtifact, read_artifact, write_artifact
 from geofix_train.photo_table import read_photo_table
@@ -189,7 +190,7 @@ def test_a_sabotaged_encoder_fails_the_gate_which_names_the_place(
     found = first_divergence(artifact.data, broken, images[:8])
     assert found is not None
     assert found.node == place
-    monkeypatch.setattr(geofix_export.encoder, "_convert", lambda *_: broken)
+    monkeypatch.setattr(OnnxTarget, "convert", lambda *_: broken)
     with pytest.raises(ParityError, match=f"first layer that diverges: {place} "):
         export_encoder(finished_run, "onnx-fp32")
     half, place = with_weights(to_fp16(artifact.data), "Conv", "swap", number=1)
@@ -217,7 +218,7 @@ def test_what_breaks_the_rules_of_tensorrt_is_not_shipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     unsigned = to_int8(artifact.data, images, symmetric=False)
-    monkeypatch.setattr(geofix_export.encoder, "_convert", lambda *_: unsigned)
+    monkeypatch.setattr(OnnxTarget, "convert", lambda *_: unsigned)
     with pytest.raises(ParityError, match="TensorRT would refuse this encoder: "):
         export_encoder(finished_run, "tensorrt-int8")
 
@@ -233,6 +234,6 @@ def test_a_sabotaged_core_ml_encoder_fails_the_gate_which_names_the_place(
             other.backbone[1].conv.weight.mul_(-2)  # type: ignore[index, union-attr]
         return real(other, *arguments, **named)
 
-    monkeypatch.setattr(geofix_export.encoder, "convert_to_coreml", broken)
+    monkeypatch.setattr(geofix_export.targets, "convert_to_coreml", broken)
     with pytest.raises(ParityError, match=r"first layer that diverges: .* \(backbone\.1"):
         export_encoder(finished_run, "coreml-fp16")
