@@ -4,6 +4,7 @@ rm -rf build/demo && make demo && python -m benchmarks.demo
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.record import Value, write_record
@@ -51,6 +52,7 @@ def main() -> None:
     values += [Value(f"{stage} takes", s, "s") for stage, s in report["seconds"].items()]
     values.append(Value("all steps take", round(sum(report["seconds"].values()), 1), "s"))
     values.append(Value("region pack", report["pack_bytes"], "bytes"))
+    values += _coverage(pack)
     write_record(
         "demo",
         title="The demo",
@@ -63,6 +65,20 @@ def main() -> None:
         values=values,
         command="python -m benchmarks.demo",
     )
+
+
+def _coverage(pack: RegionPack) -> Iterator[Value]:
+    """Return what the pack says of itself, by `geofix pack info`."""
+    coverage = pack.coverage
+    if coverage.share_photographed is not None:
+        yield Value("cells with ground photos", round(coverage.share_photographed, 3), "")
+    calibration = pack.manifest.encoders[0].calibration
+    for kind, photos in (calibration.validation if calibration else {}).items():
+        name = f"validation photos, {kind.replace('_', ' ')}"
+        yield Value(f"{name}: photos", photos.num_photos, "")
+        yield Value(f"{name}: fixed", photos.share_fixed, "")
+        if photos.fixed_within_100m is not None:
+            yield Value(f"{name}: of the fixed within 100 m", photos.fixed_within_100m, "")
 
 
 if __name__ == "__main__":

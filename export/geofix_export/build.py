@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 import geofix
-from geofix.geo import LatLon, distance_m
 from geofix.manifest import EntryDigest, Manifest
 from geofix.pack import RegionPack
 from geofix.pack_writer import EncoderFile, PackText, PackWriter
-from geofix.posterior import NUM_CANDIDATES, Calibration, fit_calibration, posterior
-from geofix.validation import Validation
+from geofix.posterior import Calibration
+from geofix_export.calibrate import calibrate
 from geofix_index import CellIndex, ProductQuantizer, Shard, ShardFiles, build_shard
 from geofix_index import cells as s2
 from geofix_train.artifact import EncoderArtifact
@@ -88,21 +86,18 @@ def build_pack(
     Raises:
         ValueError: arrays that do not fit together, not finite, or cells that are not S2 cells.
     """
-    old = None if base is None else base.manifest
     if base is not None and out.exists() and out.samefile(base.path):
         raise ValueError(f"{out} is the base itself: write the new release to another file")
     if not (embed_encoders or encoders):
         raise ValueError("encoders to name and leave out: none is given")
-    index = index or (old.shards[0].kind if old else "usearch")
-    if index not in SHARD_LEVEL:
-        raise ValueError(f"index is {index!r}, want 'usearch' or 'scan'")
+    old = None if base is None else base.manifest
+    index, level = _layout(index, shard_level, old)
     cells, cell_codes, photographed = _checked(cells, cell_codes, encoders, queries, photographed)
     if quantizer is None and base is not None:
         quantizer = _quantizer_of(base, cell_codes.shape[1], bytes_per_cell)
     quantizer = quantizer or train_quantizer(
         cell_codes, index=index, bytes_per_cell=bytes_per_cell, seed=seed
     )
-    level = SHARD_LEVEL[index] if shard_level is None else shard_level
     text = PackText(
         pack_id=pack_id or (old.pack_id if old else out.stem),
         title=title or (old.title if old else pack_id or out.stem),
@@ -115,18 +110,31 @@ def build_pack(
             own = None if photographed is None else photographed[rows]
             writer.add_shard(files, photographed=own)
         finished = writer.index()
-
-        def calibrate(own: Queries | None) -> Calibration | None:
-            return _calibrate(finished, own or queries, cells, photographed)
-
+        files_of = [
+            _encoder_file(
+                encoder,
+                calibrate(finished, encoder.queries or queries, cells, photographed),
+                embed=embed_encoders,
+            )
+            for encoder in encoders
+        ]
+        alone = None if encoders else calibrate(finished, queries, cells, photographed)
         return writer.finish(
             text,
-            encoders=[
-                _encoder_file(e, calibrate(e.queries), embed=embed_encoders) for e in encoders
-            ],
-            calibration=None if encoders else calibrate(None),
+            encoders=files_of,
+            calibration=alone,
             provenance={"tools": _tools(), **(provenance or {})},
         )
+
+
+def _layout(kind: str | None, level: int | None, old: Manifest | None) -> tuple[str, int]:
+    """Return kind of the shards and level of their parents, where not given the base's."""
+    kind = kind or (old.shards[0].kind if old else "usearch")
+    if kind not in SHARD_LEVEL:
+        raise ValueError(f"index is {kind!r}, want 'usearch' or 'scan'")
+    if level is None and old is not None and kind == old.shards[0].kind:
+        level = int(s2.level_of(old.shards[0].parent))
+    return kind, SHARD_LEVEL[kind] if level is None else level
 
 
 def _version(wanted: int | None, old: Manifest | None) -> int:
@@ -282,55 +290,6 @@ def _shards(
             waiting.append((slice(start, stop), pool.submit(build, slice(start, stop))))
         for rows, files in waiting:
             yield rows, files.result()
-
-
-def _calibrate(
-    index: CellIndex,
-    queries: Queries | None,
-    cells: npt.NDArray[np.uint64],
-    photographed: npt.NDArray[np.bool_] | None,
-) -> Calibration | None:
-    """Fit the posterior to how the finished index scores the validation queries, and sum it up."""
-    if queries is None or len(queries.latlon) == 0:
-        return None
-    found = [index.search(embedding, k=NUM_CANDIDATES) for embedding in queries.embeddings]
-    calibration = fit_calibration(found, queries.latlon)
-    answers = [posterior(matches, calibration) for matches in found]
-    is_fixed = np.array([answer.status == "fixed" for answer in answers])
-    errors_m = np.array(
-        [
-            distance_m(answer.latlon, LatLon(*place))
-            for answer, place in zip(answers, queries.latlon.tolist(), strict=True)
-        ]
-    )
-    of_kind = _kinds_of_place(queries, cells, photographed)
-    return replace(
-        calibration,
-        validation={
-            kind: Validation.of(errors_m[own], is_fixed[own])
-            for kind, own in of_kind.items()
-            if own.any()
-        },
-    )
-
-
-def _kinds_of_place(
-    queries: Queries,
-    cells: npt.NDArray[np.uint64],
-    photographed: npt.NDArray[np.bool_] | None,
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return which queries were taken in cells of each kind."""
-    everywhere = np.ones(len(queries.latlon), bool)
-    if photographed is None:
-        return {"all": everywhere}
-    own = s2.cell_from_latlon(*queries.latlon.T, level=int(s2.level_of(cells[0])))
-    row = np.minimum(np.searchsorted(cells, own), len(cells) - 1)
-    has_cell = cells[row] == own
-    return {
-        "all": everywhere,
-        "photographed": has_cell & photographed[row],
-        "not_photographed": has_cell & ~photographed[row],
-    }
 
 
 def _encoder_file(
