@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define GEOFIX_KERNEL_VERSION 4
+#define GEOFIX_KERNEL_VERSION 5
 
 /* Cells of a block, and the most sub-quantizers that geofix_shortlist takes, and centroids that
  * geofix_assign chooses among. */
@@ -37,15 +37,17 @@ extern "C" {
 /* The version of this interface. Callers refuse another one. */
 GEOFIX_API int geofix_kernel_version(void);
 
-/* Score `num_cells` pq codes that lie one behind the other.
+/* Score pq codes that lie one behind the other, all of them or some rows.
  *
  *   table     (num_subspaces, 2^bits) float32
  *   bits      4 or 8; with 4, num_subspaces must be even
- *   pq_codes  (num_cells, num_subspaces * bits / 8)
- *   scores    (num_cells), written
+ *   pq_codes  (rows there are, num_subspaces * bits / 8)
+ *   rows      (num_cells), which to score; NULL: the first num_cells
+ *   scores    (num_cells), written: of each, the entries of its table rows, added in their order
  */
 GEOFIX_API void geofix_scan(const float *table, uint32_t num_subspaces, uint32_t bits,
-                            const uint8_t *pq_codes, size_t num_cells, float *scores);
+                            const uint8_t *pq_codes, const int64_t *rows, size_t num_cells,
+                            float *scores);
 
 /* Find the cells that can be among the k best, with 4 bits, and score them.
  *

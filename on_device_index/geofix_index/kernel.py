@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-KERNEL_VERSION = 4
+KERNEL_VERSION = 5
 BLOCK = 32  # cells of a block
 MAX_SHORTLIST = 512  # sub-quantizers at most
 _DISK_RUNS = 4096  # room for the runs of a disk at first; a second try has enough
@@ -35,7 +35,7 @@ def load_kernel() -> ctypes.CDLL | None:
     if library.geofix_kernel_version() != KERNEL_VERSION:
         return None
     number, size, array = ctypes.c_uint32, ctypes.c_size_t, ctypes.c_void_p
-    library.geofix_scan.argtypes = [array, number, number, array, size, array]
+    library.geofix_scan.argtypes = [array, number, number, array, array, size, array]
     library.geofix_scan.restype = None
     library.geofix_shortlist.argtypes = [array, number, array, array, size, size, array, array]
     library.geofix_shortlist.restype = size
@@ -67,21 +67,43 @@ def instructions() -> str:
     return name.decode()
 
 
-def scan(table: Floats, pq_codes: PQCodes, *, bits: int, use_kernel: bool = True) -> Floats:
-    """Return the scores (N,) of pq codes (N, bytes) under a look-up table (M, 2^bits)."""
+def scan(
+    table: Floats,
+    pq_codes: PQCodes,
+    rows: Rows | None = None,
+    *,
+    bits: int,
+    use_kernel: bool = True,
+) -> Floats:
+    """Return the scores (N,) of pq codes (all, where `rows` is None) under a look-up table.
+
+    Args:
+        table: (M, 2^bits).
+        pq_codes: (R, bytes).
+        rows: (N,), each from 0 to R - 1.
+        bits: 4 or 8.
+        use_kernel: False scans in NumPy.
+
+    Raises:
+        ValueError: a table of another shape.
+        IndexError: a row that there is not.
+    """
     if table.shape != (pq_codes.shape[1] * 8 // bits, 2**bits):
         raise ValueError(
             f"table has shape {table.shape}, want {(pq_codes.shape[1] * 8 // bits, 2**bits)}"
         )
+    if rows is not None and len(rows) and not 0 <= rows.min() <= rows.max() < len(pq_codes):
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(pq_codes)} pq codes")
     library = load_kernel() if use_kernel else None
     if library is None:
-        return scan_numpy(table, pq_codes, bits=bits)
+        return scan_numpy(table, pq_codes if rows is None else pq_codes[rows], bits=bits)
     table = np.ascontiguousarray(table, np.float32)
     pq_codes = np.ascontiguousarray(pq_codes)
-    scores = np.empty(len(pq_codes), np.float32)
+    scores = np.empty(len(pq_codes if rows is None else rows), np.float32)
+    rows = None if rows is None else np.ascontiguousarray(rows, np.int64)
     library.geofix_scan(
-        table.ctypes.data, len(table), bits, pq_codes.ctypes.data, len(pq_codes),
-        scores.ctypes.data,
+        table.ctypes.data, len(table), bits, pq_codes.ctypes.data,
+        None if rows is None else rows.ctypes.data, len(scores), scores.ctypes.data,
     )  # fmt: skip
     return scores
 

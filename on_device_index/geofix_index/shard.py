@@ -223,8 +223,7 @@ class Shard:
         if self.blocks is not None:
             rows = np.arange(len(self)) if rows is None else rows
             return kernel.scan_blocks(table, self.blocks, rows)
-        pq_codes = self._stored if rows is None else self._stored[rows]
-        return kernel.scan(table, pq_codes, bits=self._bits, use_kernel=use_kernel)
+        return kernel.scan(table, self._stored, rows, bits=self._bits, use_kernel=use_kernel)
 
     def search(
         self, table: npt.NDArray[np.float32], *, k: int, expansion: int

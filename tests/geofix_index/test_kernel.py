@@ -33,7 +33,7 @@ def test_the_kernel_is_there_where_a_c_compiler_is() -> None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or sys.platform == "win32" or os.environ.get("GEOFIX_KERNEL") == "skip":
         pytest.skip("nothing to build the kernel with")
-    assert kernel_version() == 4
+    assert kernel_version() == 5
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -45,6 +45,27 @@ def test_both_scans_agree_to_the_last_bit(
     by_kernel = kernel.scan(table, pq_codes, bits=bits)
     assert by_kernel.shape == (num,)
     assert by_kernel.tobytes() == kernel.scan_numpy(table, pq_codes, bits=bits).tobytes()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 70), st.integers(0, 70))
+def test_a_scan_of_rows_is_that_of_all_restricted(
+    library: ctypes.CDLL, bits: int, seed: int, num_bytes: int, num: int, num_rows: int
+) -> None:
+    table, pq_codes = random_scan(seed, bits=bits, num_bytes=num_bytes, num=num)
+    rows = np.random.default_rng(seed).integers(0, num, num_rows)
+    wanted = kernel.scan(table, pq_codes, bits=bits)[rows]
+    assert kernel.scan(table, pq_codes, rows, bits=bits).tobytes() == wanted.tobytes()
+    in_numpy = kernel.scan(table, pq_codes, rows, bits=bits, use_kernel=False)
+    assert in_numpy.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("use_kernel", [True, False])
+@pytest.mark.parametrize("wrong", [-1, 20, 2**40])
+def test_a_row_that_there_is_not_is_an_error(use_kernel: bool, wrong: int) -> None:
+    table, pq_codes = random_scan(2, bits=8, num_bytes=4, num=20)
+    with pytest.raises(IndexError, match="of 20 pq codes"):
+        kernel.scan(table, pq_codes, np.array([3, wrong]), bits=8, use_kernel=use_kernel)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
