@@ -27,8 +27,8 @@ from geofix_export.mil_evaluator import evaluate
 from geofix_train.architecture import Architecture
 from geofix_train.backbones import PretrainedBackbone
 from geofix_train.config import ModelConfig
-from geofix_train.fit import load_model
 from geofix_train.model import Encoder
+from geofix_train.run_folder import load_model
 from geofix_train.training_data import input_spec
 
 NUM_IMAGES = 4

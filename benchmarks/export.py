@@ -37,10 +37,10 @@ from geofix_train.architecture import Architecture
 from geofix_train.backbones import PretrainedBackbone
 from geofix_train.cell_codes import map_cell_codes
 from geofix_train.config import ModelConfig
-from geofix_train.fit import load_model
 from geofix_train.model import Encoder, embed
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
+from geofix_train.run_folder import load_model
 from geofix_train.training_data import input_spec
 
 RECIPES = ("onnx-fp16", "onnx-int8", "tensorrt-int8")

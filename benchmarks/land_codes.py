@@ -29,7 +29,7 @@ import geofix_index.cells as s2
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.codes import encode_cells
 from geofix_train.config import read_run_config
-from geofix_train.fit import load_model
+from geofix_train.run_folder import load_model
 from geofix_train.town.dataset import AERIAL_DATES, CENTRE
 from geofix_train.town.land import Block, draw_land, is_in_town, land_blocks, land_cells, read_land
 

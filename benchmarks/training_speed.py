@@ -27,7 +27,7 @@ from geofix_train import batches, step
 from geofix_train.batches import Batch, make_batch
 from geofix_train.checkpoint import save_checkpoint
 from geofix_train.config import DataConfig, FitConfig, ModelConfig, ObjectiveConfig, RunConfig
-from geofix_train.fit import draw_ahead
+from geofix_train.loop import draw_ahead
 from geofix_train.model import Model, best_device, make_encoders
 from geofix_train.photo_table import PhotoTable
 from geofix_train.prototypes import PrototypeGrid, label_mix, label_places
@@ -71,7 +71,7 @@ class Training:
         """Take steps as `fit` does; return the seconds of a step, and of waiting for its batch."""
         waited, start = 0.0, time.perf_counter()
         steps = range(self.step, self.step + num)
-        with closing(draw_ahead(self.data, self.config, steps, 0)) as drawn:
+        with closing(draw_ahead(self._draw, steps)) as drawn:
             for _ in steps:
                 asked = time.perf_counter()
                 batch = next(drawn)
@@ -79,6 +79,9 @@ class Training:
                 take_step(self.model, self.optimizers, batch, self.config)
         self.step += num
         return (time.perf_counter() - start) / num, waited / num
+
+    def _draw(self, step: int) -> Batch:
+        return make_batch(self.data, self.config, step, with_prototypes=True)
 
     def parts(self, num: int) -> dict[str, float]:
         """Take steps part by part; return the seconds that each part of a step takes."""

@@ -16,10 +16,10 @@ from geofix_export.recipe import ExportRecipe, read_recipe
 from geofix_export.targets import TARGETS, Target
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.cell_codes import Queries, map_cell_codes
-from geofix_train.fit import load_model
 from geofix_train.model import Encoder, embed
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
+from geofix_train.run_folder import load_query_encoder
 from geofix_train.training_data import input_spec
 
 _COMPARED_PHOTOS = 8  # that layers are compared on
@@ -115,11 +115,9 @@ class _Source:
 
 
 def _open_run(run: Path, on_error: str) -> _Source:
-    config, model, _ = load_model(run)
+    config, encoder = load_query_encoder(run)
     table, _ = read_photo_table(Path(config.data.photos), on_error=on_error)
-    return _Source(
-        model.ground, input_spec(config), config.model.dim, table, config.data.blur, on_error
-    )
+    return _Source(encoder, input_spec(config), config.model.dim, table, config.data.blur, on_error)
 
 
 def _queries(data: bytes, target: Target, source: _Source) -> Queries | None:

@@ -10,8 +10,9 @@ import pytest
 
 from geofix_export.encoder import export_encoder
 from geofix_export.tensorrt_rules import check_for_tensorrt
-from geofix_train.fit import fit, load_model
+from geofix_train.fit import fit
 from geofix_train.model import embed
+from geofix_train.run_folder import load_model
 from tests.geofix_export.conftest import with_codes
 from tests.geofix_train.tiny_backbones import FAMILIES, SIZES, save_tiny, tiny_backbone_config
 

@@ -15,8 +15,9 @@ from geofix_train.architecture import Architecture, read_architecture
 from geofix_train.backbones import PretrainedBackbone
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.config import ConfigError, FitConfig, ModelConfig
-from geofix_train.fit import fit, load_model
+from geofix_train.fit import fit
 from geofix_train.model import Encoder
+from geofix_train.run_folder import load_model
 from tests.geofix_train.stopping import stop_before
 from tests.geofix_train.tiny_backbones import FAMILIES, SIZES, save_tiny, tiny_backbone_config
 

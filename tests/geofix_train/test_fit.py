@@ -18,9 +18,10 @@ import geofix_train.step
 from geofix_train.batches import Batch
 from geofix_train.checkpoint import WEIGHTS, CheckpointError, load_finished
 from geofix_train.config import ConfigError, FitConfig
-from geofix_train.fit import LEFT_OUT, fit
+from geofix_train.fit import fit
 from geofix_train.model import best_device, device_name
 from geofix_train.photo_table import TableError
+from geofix_train.run_folder import LEFT_OUT
 from tests.geofix_train.stopping import stop_before
 from tests.geofix_train.tiny_data import FRAME, HALF_M, tiny_config, write_data
 

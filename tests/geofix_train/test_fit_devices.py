@@ -15,6 +15,7 @@ import torch
 
 import geofix_train.compiled
 import geofix_train.fit
+import geofix_train.loop
 import geofix_train.step
 from geofix_train.batches import Batch, make_batch
 from geofix_train.checkpoint import load_checkpoint, load_finished
@@ -49,6 +50,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Train on the CPU also where there is a GPU."""
     with monkeypatch.context() as patch:
         patch.setattr(geofix_train.fit, "best_device", lambda: torch.device("cpu"))
+        patch.setattr(geofix_train.loop, "best_device", lambda: torch.device("cpu"))
         yield patch
 
 

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(commands)
     _add_check(commands)
     _add_fit(commands)
+    _add_distil(commands)
     text = "Make cell codes, from a finished run or, without training, from any ONNX encoder."
     add_codes_arguments(_add(commands, "codes", text, run_codes))
     text = "Recall of a run and its baselines: tables, figures and plots."
@@ -148,6 +149,17 @@ def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add_on_error(fit)
 
 
+def _add_distil(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Train a smaller query encoder for the cell codes of a run, which stay as they are."
+    distil = _add(commands, "distil", text, _distil)
+    distil.add_argument("teacher", type=Path, metavar="TEACHER", help="its run folder, with codes")
+    distil.add_argument("config", type=Path, metavar="STUDENT.toml")
+    distil.add_argument(
+        "-o", "--output", type=Path, metavar="RUN", help="the run folder (runs/STUDENT)"
+    )
+    add_on_error(distil)
+
+
 def _town(arguments: argparse.Namespace) -> None:
     from geofix_train.town import make_town
 
@@ -211,10 +223,23 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _fit(arguments: argparse.Namespace) -> None:
     from geofix_train.config import read_config
-    from geofix_train.fit import LEFT_OUT, fit
+    from geofix_train.fit import fit
+    from geofix_train.run_folder import LEFT_OUT
 
     run = arguments.output or Path("runs") / arguments.config.stem
     fit(read_config(arguments.config), run, on_error=arguments.on_error)
+    say_left_out((run / LEFT_OUT).read_text().splitlines())
+    print(run)
+
+
+def _distil(arguments: argparse.Namespace) -> None:
+    from geofix_train.config import read_run_config, read_student_config
+    from geofix_train.distil import distil
+    from geofix_train.run_folder import LEFT_OUT
+
+    run = arguments.output or Path("runs") / arguments.config.stem
+    config = read_student_config(arguments.config, read_run_config(arguments.teacher))
+    distil(config, arguments.teacher, run, on_error=arguments.on_error)
     say_left_out((run / LEFT_OUT).read_text().splitlines())
     print(run)
 

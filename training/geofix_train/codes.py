@@ -14,13 +14,13 @@ from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, upsample, upsample_counts
 from geofix_train.config import FitConfig
-from geofix_train.fit import load_model
 from geofix_train.mixing import choose_mixing
 from geofix_train.model import Model, best_device, embed
 from geofix_train.photo_slices import AREAS
 from geofix_train.photo_table import PhotoTable, TableError, read_photo_table
 from geofix_train.photos import read_photos
 from geofix_train.prototypes import PrototypeGrid, label_mix, mean_prototypes
+from geofix_train.run_folder import load_model
 from geofix_train.training_data import input_spec, load_imagery, prototype_grid
 
 # An aerial embedding is the mean over dates, turns and moves: photos stand all over their cell.

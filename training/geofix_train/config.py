@@ -177,6 +177,35 @@ def read_config(path: Path) -> FitConfig:
         raise ConfigError(f"{path}: {e}") from e
 
 
+def read_student_config(path: Path, teacher: FitConfig) -> FitConfig:
+    """Read the TOML file of a student: what it does not say of data and objective is the teacher's.
+
+    Args:
+        path: with sections [model] and [run] as any, and [data] for the size of photos alone.
+        teacher: the settings of the teacher's run.
+
+    Raises:
+        ConfigError: as `read_config`; or a setting that is the teacher's to make.
+    """
+    content = _read_toml(path)
+    for section, values in content.items():
+        foreign = set(values) - {"photo_width", "photo_height", "resize"}
+        if section == "objective" or (section == "data" and foreign):
+            raise ConfigError(
+                f"{path}: [{section}] {', '.join(sorted(foreign))}: a student learns from its "
+                "teacher's data and cells; it may say photo_width, photo_height and resize"
+            )
+    model = content.setdefault("model", {})
+    if isinstance(model.get("backbone"), str):
+        model["backbone"] = _backbone(model["backbone"], path.parent)
+    model.setdefault("dim", teacher.model.dim)
+    own = {**asdict(teacher.data), **content.get("data", {}), "aerial": ""}
+    try:
+        return _config({**content, "data": own, "objective": asdict(teacher.objective)})
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -14,7 +14,6 @@ import geofix_index.cells as s2
 from geofix_train.cell_codes import CellCodes, CellCodesError, mix, read_cell_codes, upsample
 from geofix_train.codes import EncodedRun, areas, encode_run, make_codes, slices
 from geofix_train.degrade import LOOKS, degrade
-from geofix_train.fit import load_model
 from geofix_train.model import embed
 from geofix_train.photo_slices import photo_slices
 from geofix_train.photo_table import PhotoTable
@@ -31,6 +30,7 @@ from geofix_train.predictions import (
     write_predictions,
 )
 from geofix_train.privacy import load_find_boxes, private_photo
+from geofix_train.run_folder import load_model
 from geofix_train.training_data import input_spec
 
 METHODS = ("image_nn", "mean_prototypes", "prototypes", "aerial", "hybrid_kappa_1", "hybrid")

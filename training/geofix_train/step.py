@@ -1,7 +1,7 @@
 """One step of training: a batch's losses, their gradients, and what the optimizers make of them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +16,36 @@ from geofix_train.objective import interpolate, pair_loss
 
 _MAX_GRADIENT = 5.0  # norm that the encoders' gradient is cut to
 
-Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
+Optimizers = Sequence[torch.optim.Optimizer]
+Losses = dict[str, float]
 
 
 def make_optimizers(model: Model, config: FitConfig) -> Optimizers:
     """Return one for the encoders, and one that touches only prototypes that had a gradient."""
-    run = config.run
     encoders = [p for encoder in (model.ground, model.aerial) for p in encoder.parameters()]
-    encoders = [parameter for parameter in encoders if parameter.requires_grad]
-    optimizers = (
-        torch.optim.AdamW(
-            encoders, lr=run.learning_rate, weight_decay=run.weight_decay, fused=True
-        ),
-        torch.optim.SparseAdam(model.prototypes.parameters(), lr=run.prototype_learning_rate),
+    prototypes = torch.optim.SparseAdam(
+        model.prototypes.parameters(), lr=config.run.prototype_learning_rate
     )
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-    return optimizers
+    return make_optimizer(encoders, config), _with_peak(prototypes)
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: FitConfig) -> torch.optim.Optimizer:
+    """Return the one for encoders; frozen parameters are left out."""
+    run = config.run
+    return _with_peak(
+        torch.optim.AdamW(
+            [parameter for parameter in parameters if parameter.requires_grad],
+            lr=run.learning_rate,
+            weight_decay=run.weight_decay,
+            fused=True,
+        )
+    )
+
+
+def _with_peak(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimizer
 
 
 def set_learning_rates(optimizers: Optimizers, progress: float) -> None:
@@ -57,17 +69,36 @@ def take_step(
     with record_function("to the device"):
         batch = batch.on(model.prototypes.weight.device)
     losses = dict(_losses(model, batch, config))
+    encoders = [*model.ground.parameters(), *model.aerial.parameters()]
+    return update(optimizers if batch.photo_targets else optimizers[:1], losses, encoders, batch)
+
+
+def update(
+    optimizers: Optimizers,
+    losses: Mapping[str, Tensor],
+    parameters: Sequence[nn.Parameter],
+    batch: Batch,
+) -> Losses:
+    """Let the weights follow the sum of losses; return them by name, the sum as "loss".
+
+    Args:
+        optimizers: that take the step.
+        losses: of the batch.
+        parameters: whose gradient is cut where it is large.
+        batch: for messages.
+
+    Raises:
+        FloatingPointError: the loss is not a number; the weights are spoilt.
+    """
     loss = torch.stack(list(losses.values())).sum()
     with record_function("backward"):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
     with record_function("optimizers"):
-        encoders = [*model.ground.parameters(), *model.aerial.parameters()]
-        nn.utils.clip_grad_norm_(encoders, _MAX_GRADIENT)
-        optimizers[0].step()
-        if batch.photo_targets:
-            optimizers[1].step()
+        nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT)
+        for optimizer in optimizers:
+            optimizer.step()
     # Read at once and at the end: the CPU waits here for all that the GPU still has to do.
     total, *parts = torch.stack([loss, *losses.values()]).tolist()
     if not math.isfinite(total):
@@ -81,13 +112,13 @@ def _losses(model: Model, batch: Batch, config: FitConfig) -> Iterator[tuple[str
     """Yield the weighted loss of each pair, in float32 whatever the encoders compute in."""
     objective = config.objective
     photos, tiles = _augment(batch)
-    ground = _encode(model.ground, photos)
+    ground = encode(model.ground, photos)
     if batch.photo_targets:
         loss = _prototype_loss(model, ground, batch.photo_targets, config)
         yield "ground_to_prototype", objective.ground_to_prototype * loss
     if tiles is None or batch.apart is None:
         return
-    aerial = _encode(model.aerial, tiles)
+    aerial = encode(model.aerial, tiles)
     if batch.tile_targets:
         loss = _prototype_loss(model, aerial, batch.tile_targets, config)
         yield "aerial_to_prototype", objective.aerial_to_prototype * loss
@@ -103,16 +134,22 @@ def _losses(model: Model, batch: Batch, config: FitConfig) -> Iterator[tuple[str
 def _augment(batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Return a batch's photos and tiles, changed as drawn."""
     with record_function("augmentation"):
-        photos = recolor(batch.photos, batch.photo_colors)
-        rows, aged = batch.aged
-        photos[rows] = aged.to(photos.dtype)
-        photos = crop(photos, batch.crops)
+        photos = augmented_photos(batch)
         if batch.tiles is None or batch.tile_colors is None:
             return photos, None
         return photos, recolor(batch.tiles, batch.tile_colors)
 
 
-def _encode(encoder: Encoder, images: Tensor) -> Tensor:
+def augmented_photos(batch: Batch) -> Tensor:
+    """Return a batch's photos, changed as drawn."""
+    photos = recolor(batch.photos, batch.photo_colors)
+    rows, aged = batch.aged
+    photos[rows] = aged.to(photos.dtype)
+    return crop(photos, batch.crops)
+
+
+def encode(encoder: Encoder, images: Tensor) -> Tensor:
+    """Return the embeddings of images, made in the precision that is fastest on their device."""
     with record_function("forward"), bf16_where_faster(images.device):
         embeddings: Tensor = encoder(images)
     return embeddings
