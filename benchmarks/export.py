@@ -178,13 +178,14 @@ def _measure(subject: Subject) -> Iterator[Value]:
             "seconds to make": seconds,
             "within its gate": float(not parity.failures(recipe)),
         }
-    times = _times(encoders, subject.held_out)
+    taken = times(encoders, subject.held_out)
     for name, row in rows.items():
-        for what, value in {**row, "time": times[name] / times["onnx-fp32"]}.items():
+        for what, value in {**row, "time": taken[name] / taken["onnx-fp32"]}.items():
             yield Value(f"{subject.name}, {name}: {what}", round(value, 4), "")
 
 
-def _times(encoders: dict[str, OnnxEncoder], images: npt.NDArray[np.uint8]) -> dict[str, float]:
+def times(encoders: dict[str, OnnxEncoder], images: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """Return the median seconds of single photos by each encoder, timed in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in encoders}
     for number in range(NUM_TIMED):
         image = images[number % len(images)][None]

@@ -16,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.run_command(arguments)
     except ImportError as e:
-        print(f"geofix-export: needs {e.name}: pip install 'geofix[export]'", file=sys.stderr)
+        # An error of our own says itself which extra has the package.
+        reason = f"needs {e.name}: pip install 'geofix[export]'" if e.name else str(e)
+        print(f"geofix-export: {reason}", file=sys.stderr)
         return 1
     except (ValueError, OSError, geofix.GeofixError) as e:
         print(f"geofix-export: {e}", file=sys.stderr)
@@ -65,12 +67,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _encoder(arguments: argparse.Namespace) -> None:
-    from geofix_export.encoder import export_encoder
+    from geofix_export.encoder import export_encoder, exported_before
+    from geofix_export.recipe import read_recipe
     from geofix_train.artifact import write_artifact
 
-    artifact = export_encoder(arguments.run, arguments.recipe, on_error=arguments.on_error)
-    write_artifact(artifact, arguments.output)
-    print(f"{arguments.output}: {artifact.filename}, {len(artifact.data) / 1e6:.2f} MB")
+    recipe = read_recipe(arguments.recipe)
+    artifact = exported_before(arguments.output, arguments.run, recipe)
+    is_new = artifact is None
+    if artifact is None:
+        artifact = export_encoder(arguments.run, recipe, on_error=arguments.on_error)
+        write_artifact(artifact, arguments.output)
+    size = f"{artifact.filename}, {len(artifact.data) / 1e6:.2f} MB"
+    print(f"{arguments.output}: {size}{'' if is_new else ', as exported before'}")
     parity = artifact.parity or {}
     for name, value in parity.items():
         print(f"  {name:<20}{value:g}")

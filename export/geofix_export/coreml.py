@@ -11,6 +11,7 @@ iOS 16 on. Tables for groups of channels, which want iOS 18, were tried at 4 bit
 
 import hashlib
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,16 @@ def _convert(traced: TracedEncoder, spec: InputSpec, precision: str) -> Any:
         )
     except (NotImplementedError, ValueError, RuntimeError, TypeError) as e:
         raise CoreMLConversionError(
-            f"coremltools cannot convert the encoder: {e}; change that layer, or spell its "
-            "operator out in geofix_export/coreml_graph.py"
+            f"coremltools cannot convert the encoder: {e}{_module(traced, str(e))}; change that "
+            "layer, or spell its operator out in geofix_export/coreml_graph.py"
         ) from e
+
+
+def _module(traced: TracedEncoder, message: str) -> str:
+    """Return the module that holds the node which a message of coremltools names, as words."""
+    found = re.search(r"fx node (\w+)", message)
+    modules = [layer.module for layer in traced.layers if found and layer.node.name == found[1]]
+    return f", of module {modules[0] or 'encoder'}" if modules else ""
 
 
 def _describe(stored: Any, *, precision: str, author: str, license: str) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+import geofix
 from geofix.input_spec import InputSpec
 from geofix_export.build import build_index
 from geofix_export.parity import ParityError, measure_parity
 from geofix_export.recipe import ExportRecipe, read_recipe
 from geofix_export.targets import TARGETS, Target
-from geofix_train.artifact import EncoderArtifact
+from geofix_train.artifact import ArtifactError, EncoderArtifact, read_artifact
 from geofix_train.cell_codes import Queries, map_cell_codes
+from geofix_train.checkpoint import WEIGHTS, CheckpointError
 from geofix_train.model import Encoder, embed
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
@@ -23,6 +25,7 @@ from geofix_train.run_folder import load_query_encoder
 from geofix_train.training_data import input_spec
 
 _COMPARED_PHOTOS = 8  # that layers are compared on
+CODES = Path("codes") / "codes.safetensors"  # in a run folder
 _SEED = 0  # of which photos are drawn
 
 Images = npt.NDArray[np.uint8]
@@ -42,7 +45,7 @@ def export_encoder(
         on_error: "stop" or "skip" bad rows and unreadable photos.
 
     Raises:
-        CheckpointError: the run is not finished.
+        CheckpointError: the run is not finished, or its encoder has weights that are no numbers.
         CellCodesError: it has no cell codes.
         RecipeError: no such recipe.
         CalibrationError: photos that int8 cannot learn its ranges from.
@@ -52,7 +55,7 @@ def export_encoder(
     if isinstance(recipe, str):
         recipe = read_recipe(recipe)
     source, target = _open_run(run, on_error), TARGETS[recipe.target]
-    codes = map_cell_codes(run / "codes" / "codes.safetensors")
+    codes = map_cell_codes(run / CODES)
     held_out, images = source.photos(~source.table.is_train, most=target.max_photos)
     if len(held_out) == 0:
         raise ParityError("all photos were trained on: none is left to measure parity with")
@@ -81,7 +84,7 @@ def export_encoder(
         dim=source.dim,
         input_spec=source.spec,
         provenance={
-            **target.facts,
+            **target.facts(data, recipe),
             "torch": torch.__version__,
             "recipe": recipe.to_json(),
             "source_sha256": _source_hash(run, recipe),
@@ -89,6 +92,19 @@ def export_encoder(
         parity=parity.to_json(),
         queries=None if recipe.precision == "fp32" else _queries(data, target, source),
     )
+
+
+def exported_before(folder: Path, run: Path, recipe: ExportRecipe) -> EncoderArtifact | None:
+    """Return what a folder holds if it is the export of this run by this recipe, and whole.
+
+    Known by the hash of checkpoint, cell codes, recipe and version, not by the file's name or age.
+    """
+    try:
+        made = read_artifact(folder)
+        wanted = _source_hash(run, recipe)
+    except (ArtifactError, OSError):
+        return None
+    return made if made.provenance.get("source_sha256") == wanted else None
 
 
 @dataclass(frozen=True)
@@ -116,8 +132,22 @@ class _Source:
 
 def _open_run(run: Path, on_error: str) -> _Source:
     config, encoder = load_query_encoder(run)
+    _check_finite(encoder, run)
     table, _ = read_photo_table(Path(config.data.photos), on_error=on_error)
     return _Source(encoder, input_spec(config), config.model.dim, table, config.data.blur, on_error)
+
+
+def _check_finite(encoder: Encoder, run: Path) -> None:
+    """Refuse weights that are not numbers: what they give would be refused later, and not say why.
+
+    A NaN in one channel may change few embeddings.
+    """
+    for name, value in encoder.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{run}: the encoder's {name} has {int((~torch.isfinite(value)).sum())} values "
+                "that are not finite: train it again"
+            )
 
 
 def _queries(data: bytes, target: Target, source: _Source) -> Queries | None:
@@ -129,7 +159,9 @@ def _queries(data: bytes, target: Target, source: _Source) -> Queries | None:
 
 
 def _source_hash(run: Path, recipe: ExportRecipe) -> str:
-    """Return what an export is known by: a hash of checkpoint and recipe."""
-    content = hashlib.sha256((run / "checkpoint.safetensors").read_bytes())
+    """Return what an export is known by: a hash of checkpoint, cell codes, recipe and version."""
+    content = hashlib.sha256(geofix.__version__.encode())
+    for path in (run / WEIGHTS, run / CODES):
+        content.update(hashlib.sha256(path.read_bytes()).digest())
     content.update(json.dumps(recipe.to_json(), sort_keys=True).encode())
     return content.hexdigest()

@@ -18,7 +18,8 @@ import onnx
 
 # What costs time. Sums, norms and softmax stay in float: they cost little and lose much.
 QUANTIZED_OPS = ("Conv", "Gemm", "MatMul")
-_BATCH = 32
+_BATCH = 4  # photos at a time: all that a network computes of them lies in memory at once
+_NUM_COMPARED = 48  # photos that a node's cost is measured on
 
 Images = npt.NDArray[np.uint8]
 
@@ -35,7 +36,14 @@ def to_fp16(model: bytes) -> bytes:
     return bytes(converted.SerializeToString())
 
 
-def to_int8(model: bytes, images: Images, *, symmetric: bool, keep: Sequence[str] = ()) -> bytes:
+def to_int8(
+    model: bytes,
+    images: Images,
+    *,
+    symmetric: bool,
+    keep: Sequence[str] = (),
+    keep_costliest: int = 0,
+) -> bytes:
     """Return a model that computes in int8 where that saves time.
 
     Args:
@@ -43,37 +51,112 @@ def to_int8(model: bytes, images: Images, *, symmetric: bool, keep: Sequence[str
         images: (N, H, W, 3) photos as the model takes them, which its ranges are learned from.
         symmetric: signed activations around zero, for TensorRT; else unsigned ones, for CPUs.
         keep: names of nodes that stay in fp32.
+        keep_costliest: so many more stay in fp32, those that `node_costs` puts first.
 
     Raises:
         CalibrationError: no photos, all alike, or of another size than the model's.
         ValueError: a node to keep that the model lacks.
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    with Int8Quantizer(model, images, symmetric=symmetric) as quantizer:
+        kept = list(keep)
+        if keep_costliest:
+            kept += list(node_costs(quantizer, images))[:keep_costliest]
+        return quantizer.quantize(keep=kept)
 
-    loaded = onnx.load_from_string(model)
-    check_images(images, loaded)
-    lacking = sorted(set(keep) - {node.name for node in loaded.graph.node})
-    if lacking:
-        raise ValueError(f"the model has no node {', '.join(lacking)} to keep in fp32")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        out = Path(folder) / "int8.onnx"
-        quantize_static(
-            loaded,
-            out,
-            _Reader(loaded.graph.input[0].name, images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED_OPS),
-            per_channel=True,
-            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(keep),
-            extra_options={
-                "ActivationSymmetric": symmetric,
-                "WeightSymmetric": True,
-                "QuantizeBias": not symmetric,  # TensorRT takes no int32 biases
-            },
-        )
+
+class Int8Quantizer:
+    """Quantizes an ONNX model in several ways, by ranges that are learned once."""
+
+    def __init__(self, model: bytes, images: Images, *, symmetric: bool) -> None:
+        """Take what `to_int8` takes; raise what it raises."""
+        self.model = onnx.load_from_string(model)
+        check_images(images, self.model)
+        self._reader = _Reader(self.model.graph.input[0].name, images)
+        self._symmetric = symmetric
+        self._folder = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> "Int8Quantizer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of the nodes that can be quantized, in the order of the graph."""
+        return [node.name for node in self.model.graph.node if node.op_type in QUANTIZED_OPS]
+
+    def quantize(self, *, keep: Sequence[str] = ()) -> bytes:
+        """Return the model in int8, without the nodes to keep."""
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+        lacking = sorted(set(keep) - {node.name for node in self.model.graph.node})
+        if lacking:
+            raise ValueError(f"the model has no node {', '.join(lacking)} to keep in fp32")
+        if set(keep) >= set(self.nodes):
+            return bytes(self.model.SerializeToString())
+        out = Path(self._folder.name) / "int8.onnx"
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self.model)
+        with _quiet():
+            quantize_static(
+                copied,
+                out,
+                self._reader,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTIZED_OPS),
+                per_channel=True,
+                activation_type=QuantType.QInt8 if self._symmetric else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=list(keep),
+                calibration_cache_path=Path(self._folder.name) / "ranges.json",
+                extra_options={
+                    "ActivationSymmetric": self._symmetric,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": not self._symmetric,  # TensorRT takes no int32 biases
+                },
+            )
         return out.read_bytes()
+
+
+def node_costs(quantizer: Int8Quantizer, images: Images) -> dict[str, float]:
+    """Return what int8 costs at each node, the costliest first: 1 - cosine of the embeddings.
+
+    Each node is quantized by itself, all others stay in fp32.
+
+    Args:
+        quantizer: of the model.
+        images: (N, H, W, 3); the first few are embedded.
+    """
+    nodes, few = quantizer.nodes, images[:_NUM_COMPARED]
+    exact = _embed(bytes(quantizer.model.SerializeToString()), few)
+    cost = {}
+    for name in nodes:
+        alone = quantizer.quantize(keep=[other for other in nodes if other != name])
+        cost[name] = 1 - float((_embed(alone, few) * exact).sum(axis=1).mean())
+    return dict(sorted(cost.items(), key=lambda item: -item[1]))
+
+
+def _embed(model: bytes, images: Images) -> npt.NDArray[np.float32]:
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.log_severity_level = 3
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+
+def float_nodes(model: bytes) -> list[str]:
+    """Return the nodes of an int8 model that stayed in fp32 though they could be quantized."""
+    graph = onnx.load_from_string(model).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type in QUANTIZED_OPS
+        and any(made_by.get(name) != "DequantizeLinear" for name in node.input[:2])
+    ]
 
 
 def check_images(images: Images, model: onnx.ModelProto) -> None:
@@ -95,9 +178,8 @@ class _Reader:
     """Gives photos to the quantizer, in batches."""
 
     def __init__(self, name: str, images: Images) -> None:
-        self._batches = iter(
-            [{name: images[at : at + _BATCH]} for at in range(0, len(images), _BATCH)]
-        )
+        starts = range(0, len(images), _BATCH)
+        self._batches = ({name: images[at : at + _BATCH]} for at in starts)
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the next batch; None after the last."""

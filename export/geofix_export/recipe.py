@@ -40,6 +40,7 @@ class ExportRecipe:
     min_same_cell: float  # share of photos whose best cell is that of the trained encoder
     calibration_photos: int = 500  # training photos that int8 learns its ranges from
     keep: tuple[str, ...] = ()  # nodes of an ONNX graph that stay in fp32
+    keep_costliest: int = 0  # so many more do: those whose rounding turns embeddings most, measured
 
     def __post_init__(self) -> None:
         if self.target not in PRECISIONS:
@@ -54,6 +55,11 @@ class ExportRecipe:
                 raise RecipeError(f"{name} is {getattr(self, name)}, want 0 to 1")
         if self.calibration_photos < 1:
             raise RecipeError(f"calibration_photos is {self.calibration_photos}, want at least 1")
+        if self.keep_costliest < 0:
+            raise RecipeError(f"keep_costliest is {self.keep_costliest}, want 0 or more")
+        keeps = bool(self.keep) or self.keep_costliest > 0
+        if keeps and (self.precision != "int8" or self.target == "coreml"):
+            raise RecipeError("keep and keep_costliest are for int8 of onnx and tensorrt")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "ExportRecipe":

@@ -1,7 +1,7 @@
 """What exporting means for each runtime: convert, embed as it will, say where the two part."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,8 @@ from geofix.input_spec import InputSpec
 from geofix_export import coreml_divergence, onnx_divergence
 from geofix_export.coreml import convert_to_coreml
 from geofix_export.mil_evaluator import evaluate
-from geofix_export.onnx_model import OPSET, to_onnx
-from geofix_export.onnx_precision import to_fp16, to_int8
+from geofix_export.onnx_model import OPSET, describe_onnx, to_onnx
+from geofix_export.onnx_precision import float_nodes, to_fp16, to_int8
 from geofix_export.parity import ParityError
 from geofix_export.recipe import ExportRecipe
 from geofix_export.tensorrt_rules import check_for_tensorrt
@@ -31,12 +31,14 @@ class Target(Protocol):
 
     filename: str  # of the model
     max_photos: int  # that it embeds in a minute or so: for parity, and for calibration
-    facts: Mapping[str, int]  # of the format, for the provenance
 
     def convert(
         self, encoder: Encoder, spec: InputSpec, recipe: ExportRecipe, photos: Photos
     ) -> bytes:
         """Return the model file."""
+
+    def facts(self, data: bytes, recipe: ExportRecipe) -> dict[str, Any]:
+        """Return what is to be known of a model file, for its provenance."""
 
     def embed(self, data: bytes, spec: InputSpec, images: Images) -> Floats:
         """Embed images (N, H, W, 3) by the model file, as the runtime will; return (N, D)."""
@@ -50,7 +52,6 @@ class OnnxTarget:
 
     filename = "encoder.onnx"
     max_photos = 1000
-    facts: Mapping[str, int] = {"opset": OPSET}
     symmetric = False  # activations in int8
 
     def convert(
@@ -59,10 +60,21 @@ class OnnxTarget:
         """Return the model as ONNX."""
         model = to_onnx(encoder, spec)
         if recipe.precision == "fp16":
-            return to_fp16(model)
+            model = to_fp16(model)
         if recipe.precision == "int8":
-            return to_int8(model, photos(), symmetric=self.symmetric, keep=recipe.keep)
-        return model
+            model = to_int8(
+                model,
+                photos(),
+                symmetric=self.symmetric,
+                keep=recipe.keep,
+                keep_costliest=recipe.keep_costliest,
+            )
+        return describe_onnx(model, spec, target=recipe.target, precision=recipe.precision)
+
+    def facts(self, data: bytes, recipe: ExportRecipe) -> dict[str, Any]:
+        """Return the opset, and the layers of an int8 model that stayed in fp32."""
+        kept = {"kept_in_fp32": float_nodes(data)} if recipe.precision == "int8" else {}
+        return {"opset": OPSET, **kept}
 
     def embed(self, data: bytes, spec: InputSpec, images: Images) -> Floats:
         """Embed images by ONNX Runtime."""
@@ -96,7 +108,6 @@ class CoreMLTarget:
 
     filename = "encoder.mlpackage.zip"
     max_photos = 200
-    facts: Mapping[str, int] = {}
 
     def convert(
         self, encoder: Encoder, spec: InputSpec, recipe: ExportRecipe, photos: Photos
@@ -105,6 +116,10 @@ class CoreMLTarget:
         learns = recipe.precision == "int8_activations"
         calibration = photos() if learns else None
         return convert_to_coreml(encoder, spec, precision=recipe.precision, calibration=calibration)
+
+    def facts(self, data: bytes, recipe: ExportRecipe) -> dict[str, Any]:
+        """Return nothing: the package describes itself."""
+        return {}
 
     def embed(self, data: bytes, spec: InputSpec, images: Images) -> Floats:
         """Embed images by evaluating the program with 16-bit rounding."""

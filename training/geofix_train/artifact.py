@@ -13,6 +13,7 @@ from typing import Any
 
 from geofix.input_spec import InputSpec
 from geofix_train.cell_codes import Queries, read_queries, write_queries
+from geofix_train.whole_file import whole_file
 
 DESCRIPTION = "encoder.json"
 QUERIES = "queries.safetensors"
@@ -44,11 +45,13 @@ class EncoderArtifact:
 
 
 def write_artifact(artifact: EncoderArtifact, folder: Path) -> None:
-    """Write an encoder to a folder; the description last, so that a torn folder has none."""
+    """Write an encoder to a folder, each file whole or not at all, the description last.
+
+    Raises:
+        OSError: the disk is full. The folder's former encoder is still there, or, if a stop came
+            between two files, refused: the description names the hash of its model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    description = folder / DESCRIPTION
-    description.unlink(missing_ok=True)
-    (folder / artifact.filename).write_bytes(artifact.data)
     content = {
         "target": artifact.target,
         "precision": artifact.precision,
@@ -60,10 +63,17 @@ def write_artifact(artifact: EncoderArtifact, folder: Path) -> None:
     }
     if artifact.parity is not None:
         content["parity"] = dict(artifact.parity)
-    (folder / QUERIES).unlink(missing_ok=True)
-    if artifact.queries is not None:
+    _write(folder / artifact.filename, artifact.data)
+    if artifact.queries is None:
+        (folder / QUERIES).unlink(missing_ok=True)
+    else:
         write_queries(artifact.queries, folder / QUERIES)
-    description.write_text(json.dumps(content, indent=2) + "\n")
+    _write(folder / DESCRIPTION, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with whole_file(path) as part:
+        part.write_bytes(data)
 
 
 def read_artifact(folder: Path) -> EncoderArtifact:

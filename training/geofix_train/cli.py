@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"geofix-train: {e}", file=sys.stderr)
         return 2
     except ImportError as e:
-        print(f"geofix-train: needs {e.name}: pip install 'geofix[train]'", file=sys.stderr)
+        # An error of our own says itself which extra has the package.
+        reason = f"needs {e.name}: pip install 'geofix[train]'" if e.name else str(e)
+        print(f"geofix-train: {reason}", file=sys.stderr)
         return 1
     except (ValueError, OSError, FloatingPointError, geofix.GeofixError) as e:
         print(f"geofix-train: {e}", file=sys.stderr)
