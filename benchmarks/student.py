@@ -71,7 +71,7 @@ def main() -> None:
             aerial=str((arguments.demo / "town/aerial").resolve()),
         ),
     )
-    runs = dict(_train(config, arguments.out))
+    runs = dict(_train(config, arguments.demo / "run", arguments.out))
     trained = {
         name: Trained(run, export_encoder(run), export_encoder(run, "onnx-int8"))
         for name, run in runs.items()
@@ -89,12 +89,13 @@ def main() -> None:
     )
 
 
-def _train(config: FitConfig, out: Path) -> Iterator[tuple[str, Path]]:
-    """Yield a name and the run folder of each encoder."""
+def _train(config: FitConfig, demo: Path, out: Path) -> Iterator[tuple[str, Path]]:
+    """Yield a name and the run folder of each encoder; the demo's own run is one of them."""
     teacher = _alone(config, TEACHER_WIDTH, out / "teacher")
     yield "teacher", teacher
     for width in WIDTHS:
-        yield f"width {width}, alone", _alone(config, width, out / f"alone_{width}")
+        run = demo if width == config.model.width else out / f"alone_{width}"
+        yield f"width {width}, alone", _alone(config, width, run)
         own = replace(_of_width(config, width), data=replace(config.data, aerial=""))
         yield f"width {width}, student", distil(own, teacher, out / f"student_{width}")
 

@@ -1,6 +1,7 @@
 """Lower precision, on the tiny run's encoder; and encoders that somebody broke."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,23 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from torch import nn
 
+import geofix
 import geofix_export.targets
+from geofix.input_spec import InputSpec
 from geofix_export.coreml import convert_to_coreml
 from geofix_export.encoder import export_encoder
 from geofix_export.onnx_divergence import first_divergence
-from geofix_export.onnx_precision import CalibrationError, to_fp16, to_int8
+from geofix_export.onnx_precision import (
+    CalibrationError,
+    Int8Quantizer,
+    float_nodes,
+    node_costs,
+    to_fp16,
+    to_int8,
+)
 from geofix_export.parity import ParityError
 from geofix_export.recipe import ExportRecipe, read_recipe
 from geofix_export.targets import OnnxTarget
@@ -25,6 +35,7 @@ from geofix_export.tensorrt_rules import check_for_tensorrt
 from geofix_train.artifact import EncoderArtifact, read_artifact, write_artifact
 from geofix_train.photo_table import read_photo_table
 from geofix_train.photos import read_photos
+from tests.geofix_export.sabotage import normalized_twice, with_weights
 
 pytestmark = pytest.mark.xdist_group("export")
 
@@ -47,37 +58,6 @@ def embed(model: bytes, images: Images) -> npt.NDArray[np.float32]:
 
 def operators(model: bytes) -> set[str]:
     return {node.op_type for node in onnx.load_from_string(model).graph.node}
-
-
-def with_weights(
-    model: bytes, name_part: str, change: str, *, number: int = 0
-) -> tuple[bytes, str]:
-    """Return the model with one layer's weights changed, and the layer's name."""
-    loaded = onnx.load_from_string(model)
-    layers = [node for node in loaded.graph.node if node.op_type == name_part]
-    layer = layers[number]
-    (weights,) = (t for t in loaded.graph.initializer if t.name == layer.input[1])
-    values = numpy_helper.to_array(weights)
-    values = 2 * values if change == "scale" else values[::-1].copy()
-    weights.CopyFrom(numpy_helper.from_array(values, weights.name))
-    return bytes(loaded.SerializeToString()), layer.name
-
-
-def normalized_twice(model: bytes) -> tuple[bytes, str]:
-    """Return the model with its normalization applied to what is normalized already."""
-    loaded = onnx.load_from_string(model)
-    graph = loaded.graph
-    names = [node.op_type for node in graph.node]
-    division = graph.node[names.index("Div")]
-    subtraction = next(n for n in graph.node if n.output[0] == division.input[0])
-    right = division.output[0]
-    division.output[0] = "once"
-    at = names.index("Div") + 1
-    graph.node.insert(at, helper.make_node("Sub", ["once", subtraction.input[1]], ["less"]))
-    graph.node.insert(
-        at + 1, helper.make_node("Div", ["less", division.input[1]], [right], name="node_div_again")
-    )
-    return bytes(loaded.SerializeToString()), division.name
 
 
 def test_fp16_computes_in_fp16_and_gives_the_same(
@@ -123,6 +103,32 @@ def test_a_layer_that_is_kept_stays_in_fp32(artifact: EncoderArtifact, images: I
     assert all(n.input[1] in dequantized for n in others)
     with pytest.raises(ValueError, match="no node node_x to keep"):
         to_int8(artifact.data, images, symmetric=False, keep=["node_x"])
+
+
+def test_the_costliest_layers_stay_in_fp32_and_are_listed(
+    finished_run: Path, images: Images, artifact: EncoderArtifact
+) -> None:
+    with Int8Quantizer(artifact.data, images, symmetric=False) as quantizer:
+        costs = node_costs(quantizer, images)
+    assert list(costs) == sorted(costs, key=lambda name: -costs[name])
+    assert set(costs) == set(quantizer.nodes)
+    small = to_int8(artifact.data, images, symmetric=False, keep_costliest=2)
+    assert set(float_nodes(small)) == set(list(costs)[:2])
+    changed = read_recipe("onnx-int8").to_json() | LAX | {"keep_costliest": 2}
+    made = export_encoder(finished_run, ExportRecipe.from_dict(changed))
+    assert made.provenance["kept_in_fp32"] == float_nodes(made.data)
+    assert len(made.provenance["kept_in_fp32"]) == 2
+
+
+def test_a_model_file_says_itself_what_it_is(finished_run: Path) -> None:
+    recipe = ExportRecipe.from_dict(read_recipe("onnx-fp16").to_json() | LAX)
+    made = export_encoder(finished_run, recipe)
+    model = onnx.load_from_string(made.data)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert (model.producer_name, model.producer_version) == ("geofix", geofix.__version__)
+    assert (facts["geofix.target"], facts["geofix.precision"]) == ("onnx", "fp16")
+    assert InputSpec.from_json(json.loads(facts["geofix.input_spec"])) == made.input_spec
+    assert made.provenance["opset"] == model.opset_import[0].version
 
 
 @pytest.mark.parametrize(
