@@ -95,11 +95,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the demo's, with cell codes")
     parser.add_argument("--pretrained", type=Path, nargs=2, metavar=("MOBILENET", "PHOTOS"))
     arguments = parser.parse_args()
-    photos = _Photos.of(arguments.run)
-    town = _town(arguments.run, photos)
+    photos = Photos.of(arguments.run)
+    town = town_subject(arguments.run, photos)
     values = [*_measure(town), *_sabotaged(town), *_exported(arguments.run)]
     if arguments.pretrained:
-        values += _measure(_pretrained(*arguments.pretrained))
+        values += _measure(pretrained_subject(*arguments.pretrained))
     for name, config in ARCHITECTURES.items():
         values += _measure(_large(name, config, photos))
     write_record(
@@ -112,14 +112,17 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class _Photos:
+class Photos:
+    """The photos of a run's town."""
+
     table: PhotoTable
     images: npt.NDArray[np.uint8]
     train: npt.NDArray[np.intp]
     held_out: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, run: Path) -> "_Photos":
+    def of(cls, run: Path) -> "Photos":
+        """Read the photos that a run learned from, and those that it did not."""
         config, _, _ = load_model(run)
         table, _ = read_photo_table(Path(config.data.photos))
         rng = np.random.default_rng(0)
@@ -129,10 +132,12 @@ class _Photos:
         return cls(table, images, train, held_out)
 
     def places(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return latitudes and longitudes, (N, 2)."""
         return self.table[rows].latlon
 
 
-def _town(run: Path, photos: _Photos) -> Subject:
+def town_subject(run: Path, photos: Photos) -> Subject:
+    """Return the encoder of a run."""
     config, model, _ = load_model(run)
     codes = map_cell_codes(run / "codes" / "codes.safetensors")
     return Subject(
@@ -146,7 +151,7 @@ def _town(run: Path, photos: _Photos) -> Subject:
     )
 
 
-def _large(name: str, config: dict[str, Any], photos: _Photos) -> Subject:
+def _large(name: str, config: dict[str, Any], photos: Photos) -> Subject:
     torch.manual_seed(0)
     spec = InputSpec(SIDE_PX, SIDE_PX)
     architecture = Architecture(config, *_IMAGENET)
@@ -164,7 +169,7 @@ def _large(name: str, config: dict[str, Any], photos: _Photos) -> Subject:
     return Subject(name, encoder, spec, images, sized(asked), places, build_index(cells, codes))
 
 
-def _pretrained(model: Path, photos: Path) -> Subject:
+def pretrained_subject(model: Path, photos: Path) -> Subject:
     """Return a MobileNetV2 on the faces of panoramas, half of which it is whitened with."""
     table, _ = read_photo_table(photos)
     _, panorama = np.unique(table.columns["picture_id"], return_inverse=True)

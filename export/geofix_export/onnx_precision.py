@@ -116,7 +116,15 @@ class Int8Quantizer:
                     "QuantizeBias": not self._symmetric,  # TensorRT takes no int32 biases
                 },
             )
-        return out.read_bytes()
+        return self._with_exact_input(onnx.load(out), keep)
+
+    def _with_exact_input(self, quantized: onnx.ModelProto, keep: Sequence[str]) -> bytes:
+        """Let the kept nodes take what they took in fp32, also where another takes it rounded."""
+        inputs = {node.name: list(node.input) for node in self.model.graph.node}
+        for node in quantized.graph.node:
+            if node.name in keep:
+                node.input[:] = inputs[node.name]
+        return bytes(quantized.SerializeToString())
 
 
 def node_costs(quantizer: Int8Quantizer, images: Images) -> dict[str, float]:
