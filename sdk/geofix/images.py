@@ -267,5 +267,7 @@ def _cut(image: Pixels, *, across: int, down: int) -> Pixels:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its own words name a Python object
-        return "no image format that is known"
+        return "no format that is known, want JPEG, PNG, WebP, TIFF or BMP"
+    if isinstance(error, (OSError, SyntaxError)) and str(error):  # decoders' words
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
