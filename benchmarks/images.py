@@ -30,19 +30,20 @@ from geofix_train.town.street_view import Camera, render_photo
 Pixels = npt.NDArray[np.uint8]
 Ways = dict[str, Callable[[], object]]
 
-SIZES = {"1080p": ((1920, 1080), 24), "12 MP": ((4000, 3000), 8)}  # and views, slow to draw
+SIZES = {"1080p": ((1920, 1080), 16), "12 MP": ((4000, 3000), 4)}  # and views, slow to draw
 TARGETS = ((128, 96), (224, 224))
 NUM_ROUNDS = 40
 QUALITY = 90  # of JPEGs, colours at half resolution, as cameras write them
 _SEED, _SIZE_M, _SIGHT_M = 1, 800.0, 300.0  # the demo's town, without its edges
 _MEANING = """An array to what an encoder takes, stretched. *Kernel*: `geofix.resample` in C
-({by}). *NumPy*: its twin, byte-equal, where there is no compiler. *Reduce*: Pillow's `reduce`
-by whole factors, then bilinear `resize`, what geofix did before. *Resize*: Pillow's
-antialiased bilinear `resize` alone. Pillow wants RGB in one piece, so a BGR frame is copied
-first. Medians of {rounds}, ways in turn, one thread, on cores that other work shares."""
-_JPEG_MEANING = """JPEGs (quality {quality}, colours at half resolution) of {views} views of
-the demo's town. *Reduced*: decoded at 1/8, 1/4 or 1/2 where docs/pack_spec.md (3.1) lets it;
-*whole*: at full size. *Moved*: by how many grey levels the encoder's input differs between
+({by}). *NumPy*: its twin, byte-equal, where there is no compiler. *Pillow, reduce*: `reduce`
+by whole factors, then bilinear `resize`, what geofix did before. *Pillow, resize*: antialiased
+bilinear `resize` alone. Pillow wants RGB in one piece, so a BGR frame is copied first. Medians
+of {rounds}, ways in turn (so the frame is in no cache), one thread, on cores that other work
+shares."""
+_JPEG_MEANING = """JPEGs (quality {quality}, colours at half resolution) of views of the
+demo's town, {views}. *Reduced*: decoded at 1/8, 1/4 or 1/2 where docs/pack_spec.md (3.1) lets
+it; *whole*: at full size. *Moved*: by how many grey levels the encoder's input differs between
 both: the mean, the most of the 99 % of values that differ least, and the most of all.
 *Cosine*: of the embeddings of both, by the encoder of the demo's pack (128 x 96, crop). *Same
 cell*: share of the views whose best cell in that pack stays the same. Medians of {rounds},
@@ -75,10 +76,14 @@ def main() -> None:
     write_record(
         "images_jpeg",
         title="Images: JPEGs, whole and reduced",
-        meaning=_JPEG_MEANING.format(quality=QUALITY, rounds=NUM_ROUNDS),
+        meaning=_JPEG_MEANING.format(quality=QUALITY, rounds=NUM_ROUNDS, views=_views_in_words()),
         values=values,
         command="python -m benchmarks.images build/demo/town.geofix",
     )
+
+
+def _views_in_words() -> str:
+    return " and ".join(f"{num} of {name}" for name, (_, num) in SIZES.items())
 
 
 def draw_views(size: tuple[int, int], num: int) -> list[Pixels]:

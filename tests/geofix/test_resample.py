@@ -136,7 +136,9 @@ def test_kernel_and_numpy_agree_to_the_bit_on_any_strides(
     np.testing.assert_array_equal(in_place, in_numpy)
 
 
-@pytest.mark.parametrize("size", [(3, 70_000), (70_000, 3), (900, 2000), (2000, 1)])
+@pytest.mark.parametrize(
+    "size", [(3, 70_000), (70_000, 3), (900, 2000), (2000, 1), (514, 1), (516, 1), (2, 257)]
+)
 @pytest.mark.parametrize("level", [0, 1, 254, 255])
 def test_sums_of_large_boxes_do_not_overflow(size: tuple[int, int], level: int) -> None:
     image = np.full((size[1], size[0], 3), level, np.uint8)
