@@ -44,10 +44,12 @@ shares."""
 _JPEG_MEANING = """JPEGs (quality {quality}, colours at half resolution) of views of the
 demo's town, {views}. *Reduced*: decoded at 1/8, 1/4 or 1/2 where docs/pack_spec.md (3.1) lets
 it; *whole*: at full size. *Moved*: by how many grey levels the encoder's input differs between
-both: the mean, the most of the 99 % of values that differ least, and the most of all.
-*Cosine*: of the embeddings of both, by the encoder of the demo's pack (128 x 96, crop). *Same
-cell*: share of the views whose best cell in that pack stays the same. Medians of {rounds},
-stages in turn, one thread, on cores that other work shares."""
+both: the mean, the most of the 99 % of values that differ least, and the most of all, at sharp
+edges. It is the width of the triangle that differs, which is what whole factors leave:
+reductions that keep four times the result's side instead of twice move as much. *Cosine*: of
+the embeddings of both, by the encoder of the demo's pack (128 x 96, crop). *Same cell*: share
+of the views whose best cell in that pack stays the same. Medians of {rounds}, stages in turn,
+one thread, on cores that other work shares."""
 
 
 def main() -> None:
