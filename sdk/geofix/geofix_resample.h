@@ -47,7 +47,7 @@ GEOFIX_RESAMPLE_API const char *geofix_resample_instructions(void);
  *   result          (result_height, result_width, 3), written
  *
  * Returns 0; -1 where a size is 0 or above the limits here, -2 where there is no memory for some
- * rows (28 bytes for each column of the picture, at most).
+ * rows (70 bytes for each column of the picture, at most).
  */
 GEOFIX_RESAMPLE_API int geofix_resample(const uint8_t *pixels, size_t width, size_t height,
                                         ptrdiff_t row_stride, ptrdiff_t pixel_stride,
