@@ -11,7 +11,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-GROUND := pyproject.toml constraints.txt hatch_build.py $(wildcard on_device_index/geofix_index/*.[ch])
+GROUND := pyproject.toml constraints.txt hatch_build.py $(wildcard on_device_index/geofix_index/*.[ch] sdk/geofix/*.[ch])
 
 # Training on cores that others use, too: see "Threads" in docs/settings.md.
 ifndef OMP_WAIT_POLICY
@@ -45,17 +45,21 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The kernel's tests with AddressSanitizer and UndefinedBehaviorSanitizer, which stop at the first fault.
+# The kernels' tests with AddressSanitizer and UndefinedBehaviorSanitizer, which stop at the first fault.
 SANITIZED := build/sanitized/geofix_kernel.so
+SANITIZED_RESAMPLE := build/sanitized/geofix_resample.so
+SANITIZE := -O1 -g -std=c11 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -fsanitize=address,undefined \
+  -fno-sanitize-recover=all
 sanitize: $(VENV)/.dev
 	mkdir -p $(dir $(SANITIZED))
-	$(CC) -O1 -g -std=c11 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -fsanitize=address,undefined \
-	  -fno-sanitize-recover=all on_device_index/geofix_index/geofix_kernel.c -o $(SANITIZED) -lm
+	$(CC) $(SANITIZE) on_device_index/geofix_index/geofix_kernel.c -o $(SANITIZED) -lm
+	$(CC) $(SANITIZE) sdk/geofix/geofix_resample.c -o $(SANITIZED_RESAMPLE)
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 GEOFIX_TEST_KERNEL=$(SANITIZED) $(BIN)/python -m pytest -q \
+	  ASAN_OPTIONS=detect_leaks=0 GEOFIX_TEST_KERNEL=$(SANITIZED) GEOFIX_TEST_RESAMPLE=$(SANITIZED_RESAMPLE) \
+	  $(BIN)/python -m pytest -q \
 	  tests/geofix_index/test_kernel.py tests/geofix_index/test_golden.py tests/geofix_index/test_index.py \
 	  tests/geofix_index/test_hostile_files.py tests/geofix_index/test_damaged_shard.py \
-	  tests/geofix_index/test_score_aware.py
+	  tests/geofix_index/test_score_aware.py tests/geofix/test_resample.py
 
 # The runtime on every Python that is installed; the workstation packages need only one.
 test-pythons:

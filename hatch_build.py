@@ -1,8 +1,9 @@
-"""Compile the search kernel into the wheel; where there is no C compiler, build without it.
+"""Compile the C kernels into the wheel; where there is no C compiler, build without them.
 
-The kernel is plain C behind `geofix_kernel.h` and is loaded with ctypes, so one wheel a platform
-serves every Python version. Without it, geofix_index searches in NumPy and `geofix info` says so.
-GEOFIX_KERNEL=require turns a missing compiler into an error, GEOFIX_KERNEL=skip leaves it out.
+Search (`geofix_kernel.h`) and resampling (`geofix_resample.h`) are plain C and loaded with ctypes,
+so one wheel a platform serves every Python version. Without them NumPy does both, and `geofix info`
+says so. GEOFIX_KERNEL=require turns a missing compiler into an error, GEOFIX_KERNEL=skip leaves
+them out.
 """
 
 import os
@@ -15,9 +16,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE = Path("on_device_index/geofix_index")
-SOURCE = PACKAGE / "geofix_kernel.c"
-LIBRARY = PACKAGE / "geofix_kernel.so"
+SOURCES = (
+    Path("on_device_index/geofix_index/geofix_kernel.c"),
+    Path("sdk/geofix/geofix_resample.c"),
+)
 FLAGS = [
     "-O3",
     "-std=c11",
@@ -31,26 +33,28 @@ FLAGS = [
 
 
 class KernelHook(BuildHookInterface[Any]):
-    """Builds `geofix_kernel.so` next to its Python loader and marks the wheel with the platform."""
+    """Builds each kernel next to its Python loader and marks the wheel with the platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before hatchling collects the files of the wheel."""
-        library = Path(self.root) / LIBRARY
-        library.unlink(missing_ok=True)
-        if not self._compile(library):
+        sources = [Path(self.root) / source for source in SOURCES]
+        for source in sources:
+            source.with_suffix(".so").unlink(missing_ok=True)
+        if not self._compile(sources):
             return
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
 
-    def _compile(self, library: Path) -> bool:
+    def _compile(self, sources: list[Path]) -> bool:
         wish = os.environ.get("GEOFIX_KERNEL", "auto")
         compiler = shutil.which(os.environ.get("CC", "cc"))
         if wish == "skip" or (compiler is None and wish != "require") or sys.platform == "win32":
-            self.app.display_warning("geofix: no C kernel in this build; search runs in NumPy")
+            self.app.display_warning("geofix: no C kernels in this build; NumPy does their work")
             return False
         if compiler is None:
             raise RuntimeError("GEOFIX_KERNEL=require, but no C compiler was found: set CC")
-        source = Path(self.root) / SOURCE
-        subprocess.run([compiler, *FLAGS, str(source), "-o", str(library), "-lm"], check=True)
+        for source in sources:
+            library = source.with_suffix(".so")
+            subprocess.run([compiler, *FLAGS, str(source), "-o", str(library), "-lm"], check=True)
         return True

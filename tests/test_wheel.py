@@ -80,11 +80,12 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler")
-def test_the_wheel_brings_the_kernel(wheel: Path, installed: Path) -> None:
+def test_the_wheel_brings_the_kernels(wheel: Path, installed: Path) -> None:
     assert wheel.name.startswith(f"geofix-{geofix.__version__}-py3-none-")
     assert not wheel.name.endswith("-any.whl")
     rows = dict(line.split(None, 1) for line in run(str(installed / "geofix"), "info").splitlines())
     assert rows["kernel"].startswith("C, version ")
+    assert rows["resampling"].startswith("C, version ")
     assert rows["geofix"] == geofix.__version__
 
 

@@ -144,6 +144,7 @@ def _draw(out: Path, localizer: geofix.Localizer, fixes: list[Fix]) -> None:
 def _info(arguments: argparse.Namespace) -> int:
     from importlib.metadata import PackageNotFoundError, version
 
+    from geofix.resample import RESAMPLE_VERSION, resampler
     from geofix_index import instructions, kernel_version
 
     def installed(package: str) -> str:
@@ -152,12 +153,16 @@ def _info(arguments: argparse.Namespace) -> int:
         except PackageNotFoundError:
             return "not installed"
 
-    kernel = kernel_version()
+    kernel, images = kernel_version(), resampler()
     described = f"C, version {kernel}, {instructions()}" if kernel else "none: search runs in NumPy"
     rows = [
         ("geofix", geofix.__version__),
         ("python", sys.version.split()[0]),
         ("kernel", described),
+        (
+            "resampling",
+            "NumPy" if images == "numpy" else f"C, version {RESAMPLE_VERSION}, {images}",
+        ),
         *(
             (name, installed(name))
             for name in ("numpy", "pillow", "usearch", "onnxruntime", "tensorrt")

@@ -1,9 +1,9 @@
-"""Images on their way to an encoder: decoding and the one resampling rule.
+"""Images on their way to an encoder: decoding, field of view, and the one resampling rule.
 
 Arrays are RGB uint8 (H, W, 3), row 0 on top, turned upright by EXIF orientation. The rule, used in
-training and on the device alike: a JPEG far larger than needed is decoded at 1/2, 1/4 or 1/8 of its
-size (never below twice the target), then averaged over whole boxes of pixels, then resampled
-bilinearly with antialiasing.
+training and on the device alike (docs/pack_spec.md): a JPEG far larger than needed is decoded at
+1/2, 1/4 or 1/8 of its size (never below twice the target), cut to the encoder's field of view where
+both are known, and resampled (`geofix.resample`).
 """
 
 import io
@@ -21,7 +21,10 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from geofix.errors import ImageError
+from geofix.exif import read_exif
 from geofix.input_spec import InputSpec, check_hfov
+from geofix.pillow_warnings import no_pillow_warnings
+from geofix.resample import resample
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB as RGB
 ENCODINGS = ("rgb8", "bgr8", "mono8")
@@ -31,18 +34,6 @@ ENCODINGS = ("rgb8", "bgr8", "mono8")
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _DRAFT_MARGIN = 2  # a draft keeps at least this many times the target's size
 _MAX_SHIFT_PX = 0.1  # how far a draft may move what is seen at an edge, in pixels of the target
-
-_ORIENTATION, _EXIF_IFD, _TAKEN_AT, _TAKEN_AT_OFFSET = 0x0112, 0x8769, 0x9003, 0x9011
-_TRANSPOSE_FROM_ORIENTATION = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_TURNS_SIDEWAYS = (5, 6, 7, 8)
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | Pixels"
@@ -54,6 +45,7 @@ class Photo:
 
     pixels: Pixels  # (H, W, 3) RGB
     captured_at: datetime | None  # EXIF DateTimeOriginal; with a time zone only if EXIF has one
+    hfov_deg: float | None = None  # as given, else by the focal length in EXIF, else unknown
 
 
 def load_image(source: ImageSource, *, encoding: str = "rgb8") -> Pixels:
@@ -70,42 +62,45 @@ def load_photo(
 ) -> Photo:
     """Decode an image.
 
-    Grayscale, palette, 16-bit and CMYK pictures become RGB; transparency is dropped.
+    Grayscale, palette, 16-bit and CMYK pictures become RGB; transparency is dropped, and of an
+    animation the first picture is taken. Arrays are not copied: of gray ones, all three channels
+    are the same memory.
 
     Args:
         source: a path, the bytes of a file, a PIL image, or an array: (H, W, 3) uint8, or (H, W)
             for "mono8". Files are JPEG, PNG, WebP, TIFF or BMP.
         encoding: of an array: "rgb8", "bgr8" (what OpenCV gives) or "mono8".
         target: what the image is loaded for; lets a large JPEG file be decoded at a reduced size.
-        hfov_deg: what `fit_image` will be told; it says how much of the image the target sees.
+        hfov_deg: horizontal field of view of the upright image; None asks EXIF.
 
     Raises:
         ImageError: the image cannot be decoded, is empty, or claims more than `MAX_PIXELS`.
         OSError: the file cannot be read.
-        ValueError, TypeError: an unknown encoding, an array of another shape or dtype.
+        ValueError, TypeError: an unknown encoding, an array of another shape or dtype, a field of
+            view out of range.
     """
-    wanted = None if target is None else _needed_size(target, hfov_deg)
+    if hfov_deg is not None:
+        check_hfov(hfov_deg)
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding is {encoding!r}, want one of {', '.join(ENCODINGS)}")
     if isinstance(source, np.ndarray):
-        return Photo(_pixels_from_array(source, encoding), None)
-    with _opened(source) as (file, name):
+        return Photo(_pixels_from_array(source, encoding), None, hfov_deg)
+    with _opened(source) as (file, name), no_pillow_warnings():
         try:
             if isinstance(file, Image.Image):
-                return _photo_from_pil(file, None)  # a draft would change the caller's image
+                return _photo_from_pil(file, None, hfov_deg)  # a draft would change the caller's
             with Image.open(file, formats=_FORMATS) as image:
-                return _photo_from_pil(image, wanted)
+                return _photo_from_pil(image, target, hfov_deg)
         except ImageError as e:
             raise ImageError(f"{name}: {e}") from None
+        except Image.DecompressionBombError:  # by its header, before it says how large it is
+            raise ImageError(f"{name}: claims more than {MAX_PIXELS:,} pixels") from None
         except Exception as e:  # a decoder fed with nonsense raises nearly anything
             raise ImageError(f"{name}: not a readable image: {_sentence(e)}") from e
 
 
 def resize_image(image: Pixels, *, width: int, height: int, resize: str = "stretch") -> Pixels:
-    """Return an image (H, W, 3) at another size, (height, width, 3).
-
-    Averages over boxes of whole pixels as far as a whole factor goes, then resamples bilinearly
-    (antialiased), each axis by itself.
+    """Return an image (H, W, 3) at another size, (height, width, 3); see `resample`.
 
     Args:
         image: RGB.
@@ -117,26 +112,21 @@ def resize_image(image: Pixels, *, width: int, height: int, resize: str = "stret
         raise ValueError(f"resize is {resize!r}, want 'stretch' or 'crop'")
     if resize == "crop":
         image = _crop_to_aspect(image, width, height)
-    full_height, full_width = image.shape[:2]
-    factors = max(1, full_width // width), max(1, full_height // height)
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    if factors != (1, 1):
-        picture = picture.reduce(factors)
-    # In pixels of the reduced picture, whose last column and row may cover less than a whole box.
-    box = (0.0, 0.0, full_width / factors[0], full_height / factors[1])
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return resample(image, width=width, height=height)
 
 
 def crop_to_hfov(image: Pixels, *, hfov_deg: float, wanted_hfov_deg: float) -> Pixels:
     """Return the centre of a photo that spans the wanted field of view, aspect ratio kept.
 
-    A photo that is narrower already is returned as it is. A view, no copy.
+    A photo that is narrower already is returned as it is: nothing is known of what lies beside it,
+    and things look larger in it than the encoder is used to. A view, no copy.
     """
     share = _kept_share(hfov_deg, wanted_hfov_deg)
     if share >= 1:
         return image
     height, width = image.shape[:2]
-    return _centre(image, max(1, round(width * share)), max(1, round(height * share)))
+    spare = (1 - share) / 2
+    return _cut(image, across=int(width * spare + 0.5), down=int(height * spare + 0.5))
 
 
 def prepare_image(
@@ -144,7 +134,7 @@ def prepare_image(
 ) -> Pixels:
     """Return what an encoder with this input spec is to see of an image, (height, width, 3) RGB."""
     photo = load_photo(source, encoding=encoding, target=spec, hfov_deg=hfov_deg)
-    return fit_image(photo.pixels, spec, hfov_deg=hfov_deg)
+    return fit_image(photo.pixels, spec, hfov_deg=photo.hfov_deg)
 
 
 def fit_image(image: Pixels, spec: InputSpec, *, hfov_deg: float | None = None) -> Pixels:
@@ -179,20 +169,21 @@ def _opened(source: ImageSource) -> Iterator[tuple[IO[bytes] | Image.Image, str]
         )
 
 
-def _photo_from_pil(image: Image.Image, wanted: tuple[float, float] | None) -> Photo:
+def _photo_from_pil(image: Image.Image, target: InputSpec | None, hfov_deg: float | None) -> Photo:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"claims {width} x {height} pixels, more than {MAX_PIXELS:,}")
     if width * height == 0:
         raise ImageError(f"is empty, {width} x {height} pixels")
-    orientation, captured_at = _read_exif(image)
-    if wanted is not None and image.format in ("JPEG", "MPO"):
-        size = wanted[::-1] if orientation in _TURNS_SIDEWAYS else wanted
-        image.draft(None, _draft_size(image.size, size))
-    upright = _to_rgb(image)
-    if orientation in _TRANSPOSE_FROM_ORIENTATION:
-        upright = upright.transpose(_TRANSPOSE_FROM_ORIENTATION[orientation])
-    return Photo(np.asarray(upright), captured_at)
+    facts = read_exif(image)
+    hfov_deg = facts.hfov_deg if hfov_deg is None else hfov_deg
+    if target is not None and image.format in ("JPEG", "MPO"):
+        size = _needed_size(target, hfov_deg)
+        image.draft(None, _draft_size(image.size, size[::-1] if facts.turns_sideways else size))
+    image = _to_gray_or_rgb(image)
+    upright = image if facts.transpose is None else image.transpose(facts.transpose)
+    pixels = np.asarray(upright)
+    return Photo(_gray_as_rgb(pixels) if pixels.ndim == 2 else pixels, facts.captured_at, hfov_deg)
 
 
 def _needed_size(target: InputSpec, hfov_deg: float | None) -> tuple[float, float]:
@@ -223,41 +214,22 @@ def _draft_size(full: tuple[int, int], wanted: tuple[float, float]) -> tuple[int
     return full
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        return image
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # straight to RGB, Pillow warns
     if image.mode.startswith("I"):  # 16-bit gray, which Pillow would clip instead of scale
-        gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+        gray = np.clip(np.asarray(image), 0, 65535) >> 8
+        return Image.fromarray(gray.astype(np.uint8))
     if image.mode == "F":
         raise ImageError("holds floating-point values, want 8 or 16 bits a channel")
     return image.convert("RGB")
 
 
-def _read_exif(image: Image.Image) -> tuple[int, datetime | None]:
-    """Return orientation (1 where unknown) and capture time; broken EXIF counts as none."""
-    try:
-        exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
-        details = exif.get_ifd(_EXIF_IFD)
-    except Exception:  # the picture itself may well be sound
-        return 1, None
-    return (
-        orientation if isinstance(orientation, int) else 1,
-        _parse_time(details.get(_TAKEN_AT), details.get(_TAKEN_AT_OFFSET)),
-    )
-
-
-def _parse_time(text: object, offset: object) -> datetime | None:
-    try:
-        taken_at = datetime.strptime(str(text).rstrip("\0 "), "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-    try:
-        zone = datetime.strptime(str(offset).rstrip("\0 "), "%z").tzinfo
-    except ValueError:  # absent, or "   :  ", which means unknown
-        return taken_at
-    return taken_at.replace(tzinfo=zone)
+def _gray_as_rgb(gray: Pixels) -> Pixels:
+    """Return gray (H, W) as (H, W, 3), a view: the channels are the same memory."""
+    return np.broadcast_to(gray[:, :, None], (*gray.shape, 3))
 
 
 def _pixels_from_array(array: npt.NDArray[Any], encoding: str) -> Pixels:
@@ -271,23 +243,31 @@ def _pixels_from_array(array: npt.NDArray[Any], encoding: str) -> Pixels:
     if array.size == 0:
         raise ImageError(f"image is empty, shape {array.shape}")
     if encoding == "mono8":
-        return np.repeat(array, 3, axis=2)
+        return _gray_as_rgb(array[:, :, 0])
     return array[:, :, ::-1] if encoding == "bgr8" else array
 
 
 def _crop_to_aspect(image: Pixels, width: int, height: int) -> Pixels:
     full_height, full_width = image.shape[:2]
-    if full_width * height > full_height * width:
-        return _centre(image, max(1, round(full_height * width / height)), full_height)
-    return _centre(image, full_width, max(1, round(full_width * height / width)))
+    spare = full_width * height - full_height * width  # columns too many, times the height
+    if spare > 0:
+        return _cut(image, across=(spare + height) // (2 * height), down=0)
+    return _cut(image, across=0, down=(width - spare) // (2 * width))
 
 
-def _centre(image: Pixels, width: int, height: int) -> Pixels:
-    left, top = (image.shape[1] - width) // 2, (image.shape[0] - height) // 2
-    return image[top : top + height, left : left + width]
+def _cut(image: Pixels, *, across: int, down: int) -> Pixels:
+    """Return an image without some columns on either side, and rows at top and bottom; a view.
+
+    As many on both sides: a centre that moves by half a pixel moves more in a reduced picture.
+    """
+    height, width = image.shape[:2]
+    across, down = min(across, (width - 1) // 2), min(down, (height - 1) // 2)
+    return image[down : height - down, across : width - across]
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its own words name a Python object
-        return "no image format that is known"
+        return "no format that is known, want JPEG, PNG, WebP, TIFF or BMP"
+    if isinstance(error, (OSError, SyntaxError)) and str(error):  # decoders' words
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -163,7 +163,7 @@ class Localizer:
             prior: where the camera can be.
             k: number of candidates in the fix.
             encoding: of an array: "rgb8", "bgr8" (what OpenCV gives) or "mono8" (H, W).
-            hfov_deg: horizontal field of view, where known.
+            hfov_deg: horizontal field of view, where known; else a file's EXIF may say it.
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -176,7 +176,7 @@ class Localizer:
         clock = _Clock()
         photo = load_photo(image, encoding=encoding, target=spec, hfov_deg=hfov_deg)
         clock.stop("decode")
-        pixels = fit_image(photo.pixels, spec, hfov_deg=hfov_deg)
+        pixels = fit_image(photo.pixels, spec, hfov_deg=photo.hfov_deg)
         clock.stop("preprocess")
         embedding = encoder.encode(pixels[None])[0]
         clock.stop("encode")

@@ -55,3 +55,16 @@ def test_a_photo_that_is_not_there_is_reported_too(table: PhotoTable) -> None:
     _, is_read, problems = read_photos(table, SPEC, on_error="skip")
     assert not is_read[3]
     assert problems[1].startswith("row 4 (003.png): ")
+
+
+def test_photos_are_cut_to_the_field_of_view_of_the_spec_where_the_table_knows_theirs(
+    tmp_path: Path,
+) -> None:
+    spec = InputSpec(width=32, height=24, hfov_deg=40)
+    table = make_table(tmp_path, num=3)
+    table.hfov_deg[:] = [90, 30, np.nan]
+    photos, _, _ = read_photos(table, spec)
+    for row, hfov_deg in enumerate([90, None, None]):
+        wanted = prepare_image(table.photo_path(row), spec, hfov_deg=hfov_deg)
+        np.testing.assert_array_equal(photos[row], wanted)
+    assert (photos[0] != prepare_image(table.photo_path(0), spec)).any()

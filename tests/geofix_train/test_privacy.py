@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from PIL import Image
 
 from geofix.errors import BackendUnavailable
 from geofix.images import load_image, prepare_image
@@ -323,3 +324,16 @@ def test_photos_are_opened_in_one_place_and_read_with_the_hook(path: Path) -> No
     assert "photo_path" not in names or path.name in MAY_OPEN_PHOTOS
     for name, call in zip(names, calls, strict=True):
         assert name != "read_photos" or "blur" in {keyword.arg for keyword in call.keywords}
+
+
+def test_what_finds_boxes_is_given_gray_photos_as_ordinary_arrays(tmp_path: Path) -> None:
+    table = make_table(tmp_path, num=1)
+    Image.fromarray(load_image(table.photo_path(0))[..., 0]).save(table.photo_path(0))
+    seen: list[npt.NDArray[np.uint8]] = []
+
+    def find_boxes(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        seen.append(photo)
+        return np.zeros((0, 4))
+
+    private_photo(table, 0, find_boxes=find_boxes)
+    assert seen[0].flags.c_contiguous

@@ -1,6 +1,8 @@
 """Which photos make a batch, and what their labels are."""
 
+import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,15 @@ import pytest
 from geofix_index.sphere import great_circle_m
 from geofix_train.config import FitConfig
 from geofix_train.prototypes import label_places
-from geofix_train.training_data import LOCAL_M, TrainingData, draw_batch, load_training_data
-from tests.geofix_train.tiny_data import tiny_config, write_data
+from geofix_train.training_data import (
+    LOCAL_M,
+    TrainingData,
+    common_hfov_deg,
+    draw_batch,
+    input_spec,
+    load_training_data,
+)
+from tests.geofix_train.tiny_data import make_table, tiny_config, write_data
 
 NUM, BATCH = 120, 8
 
@@ -76,3 +85,41 @@ def test_photos_are_labelled_by_their_view_and_tiles_by_their_place(data: Traini
         data.photo_mix[1], data.tile_mix[1]
     )
     np.testing.assert_array_equal(data.near, data.grid.near(*label_places(data.table, "frustum")))
+
+
+@pytest.mark.parametrize(
+    ("hfov_deg", "common"),
+    [
+        ([70.0] * 8, 70.0),
+        ([70.0, 70.4, 69.5, 70.2, 70.0, 70.1, 110.0, 50.0], 70.0),
+        ([70.0] * 6 + [np.nan] * 2, 70.0),
+        ([70.0] * 5 + [np.nan] * 3, None),
+        ([60.0, 62.0, 64.0, 66.0, 68.0, 70.0, 72.0, 74.0], None),
+        ([np.nan] * 8, None),
+    ],
+    ids=["all", "most", "where known", "too few known", "various", "unknown"],
+)
+def test_a_field_of_view_is_common_where_most_photos_have_it(
+    tmp_path: Path, hfov_deg: list[float], common: float | None
+) -> None:
+    assert common_hfov_deg(make_table(tmp_path, num=8, hfov_deg=hfov_deg)) == common
+
+
+def test_the_field_of_view_of_the_settings_travels_with_the_encoder(config: FitConfig) -> None:
+    assert input_spec(config).hfov_deg is None
+    narrow = replace(config, data=replace(config.data, photo_hfov_deg=70.0))
+    assert input_spec(narrow).hfov_deg == 70
+
+
+def test_a_common_field_of_view_is_told_once_unless_it_is_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = write_data(tmp_path, num=16, hfov_deg=[70.0] * 16)
+    config = tiny_config(folder / "photos.parquet", folder / "aerial")
+    load_training_data(config)
+    said = "most photos see 70 degrees; with photo_hfov_deg = 70 in [data]"
+    assert sum(said in message for message in caplog.messages) == 1
+    caplog.clear()
+    load_training_data(replace(config, data=replace(config.data, photo_hfov_deg=70.0)))
+    assert not any("photo_hfov_deg" in message for message in caplog.messages)

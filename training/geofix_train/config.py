@@ -21,6 +21,7 @@ CONV = "conv"  # model.backbone that needs no pretrained weights
 # Smallest and largest value of the numbers that cannot be just anything from 0 on.
 _LIMITS = {
     "photo_width": (16, 4096), "photo_height": (16, 4096), "tile_pixels": (16, 4096),
+    "photo_hfov_deg": (0, 179),
     "tile_side_m": (1, 10_000), "aerial_zoom": (0, 30),
     "width": (1, 4096), "num_clusters": (1, 1024), "cluster_dim": (1, 4096),
     "global_dim": (1, 4096), "dim": (4, 4096), "frozen_layers": (-1, 1000),
@@ -51,6 +52,8 @@ class DataConfig:
     aerial_zoom: int = 0  # which level of XYZ tiles; 0 chooses one as fine as the mosaic
     photo_width: int = 128  # pixels that photos are brought to
     photo_height: int = 96  # the same
+    # Horizontal field of view that wider photos are cut to, here and on the device; 0: seen whole.
+    photo_hfov_deg: float = 0.0
     resize: str = "crop"  # a photo of another shape is cut to this one, or squeezed: "stretch"
     tile_side_m: float = 154.0  # on the ground; roughly a level-16 cell, as in the paper
     tile_pixels: int = 64  # side of a tile as the aerial encoder sees it

@@ -1,5 +1,6 @@
 """Photos of a table, blurred where asked and decoded once, resampled as on the device."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,7 +28,7 @@ def read_photos(
 
     Args:
         table: N photos.
-        spec: of the encoder; only its size and resize rule are used.
+        spec: of the encoder; its size, resize rule and field of view are used.
         blur: what finds faces beside the table's own boxes; see `privacy.load_find_boxes`.
         on_error: "stop" raises at the first unreadable photo, "skip" leaves it black.
         num_threads: that decode side by side.
@@ -47,7 +48,9 @@ def read_photos(
     def read(row: int) -> str:
         try:
             source = private_photo(table, row, find_boxes=find_boxes)
-            photos[row] = prepare_image(source, spec)
+            hfov_deg = float(table.hfov_deg[row])
+            known = None if math.isnan(hfov_deg) else hfov_deg
+            photos[row] = prepare_image(source, spec, hfov_deg=known)
         except (BlurError, ImageError, OSError) as e:
             return f"{table.row_name(row)}: {e}"
         return ""

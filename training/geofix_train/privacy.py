@@ -47,7 +47,7 @@ def private_photo(table: PhotoTable, row: int, *, find_boxes: FindBoxes | None) 
     text = str(table.columns[BLUR_BOXES][row] or "") if BLUR_BOXES in table.columns else ""
     if not text and find_boxes is None:
         return path
-    photo = load_image(path)
+    photo = np.ascontiguousarray(load_image(path))  # of a gray one, channels share memory
     boxes = parse_boxes(text)
     _check_boxes(boxes, photo, slack_px=0.0)
     if find_boxes is not None:

@@ -20,6 +20,12 @@ from geofix_train.split import missing_splits
 
 _log = logging.getLogger(__name__)
 
+_SAME_HFOV_DEG, _MOST = 1.0, 0.75
+_SAY_HFOV = (
+    "%s: most photos see %g degrees; with photo_hfov_deg = %g in [data] wider ones are cut to "
+    "that, also on the device"
+)
+
 LOCAL_M = 800.0  # photos up to this far from each other can tell look-alike streets apart
 
 
@@ -56,6 +62,9 @@ def load_training_data(config: FitConfig, *, on_error: str = "stop") -> Training
     for sentence in missing_splits(table):
         _log.info("%s: %s", config.data.photos, sentence)
     table = table[table.is_train]
+    hfov_deg = common_hfov_deg(table)
+    if hfov_deg is not None and not config.data.photo_hfov_deg:
+        _log.info(_SAY_HFOV, config.data.photos, hfov_deg, hfov_deg)
     photos, is_read, unreadable = read_photos(
         table, input_spec(config), blur=config.data.blur, on_error=on_error
     )
@@ -135,7 +144,22 @@ def load_imagery(config: FitConfig) -> list[Mosaic]:
 def input_spec(config: FitConfig) -> InputSpec:
     """Return what the ground encoder of a run takes."""
     data = config.data
-    return InputSpec(width=data.photo_width, height=data.photo_height, resize=data.resize)
+    return InputSpec(
+        width=data.photo_width,
+        height=data.photo_height,
+        resize=data.resize,
+        hfov_deg=data.photo_hfov_deg or None,
+    )
+
+
+def common_hfov_deg(table: PhotoTable) -> float | None:
+    """Return the field of view that three quarters of the photos have, within a degree, if any."""
+    known = table.hfov_deg[np.isfinite(table.hfov_deg)]
+    if len(known) == 0:
+        return None
+    middle = float(np.median(known))
+    num_like_it = int((np.abs(known - middle) <= _SAME_HFOV_DEG).sum())
+    return round(middle, 1) if num_like_it >= _MOST * len(table) else None
 
 
 @lru_cache(maxsize=2)

@@ -1,8 +1,8 @@
 """Photos with a GPS position in their EXIF.
 
-`hfov_deg` comes from the focal length on 35 mm film. A heading that the camera states against
-magnetic north is kept as it is, and the column `heading_north` says "magnetic"; where
-photos lie in subfolders, a subfolder is a sequence, or one for each day.
+`hfov_deg` comes from the focal length, as on the device (`geofix.exif`). A heading that the camera
+states against magnetic north is kept as it is, and the column `heading_north` says "magnetic";
+where photos lie in subfolders, a subfolder is a sequence, or one for each day.
 """
 
 import math
@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 from PIL.ExifTags import GPS, Base
 
-from geofix_train.importers.angles import compass_deg, hfov_from_focal_35mm
+import geofix.exif
+from geofix_train.importers.angles import compass_deg
 from geofix_train.importers.moments import iso_time
 from geofix_train.importers.photo import (
     PHOTO_ENDINGS,
@@ -22,7 +23,6 @@ from geofix_train.importers.photo import (
     Found,
     ImportedPhoto,
     photos_below,
-    upright_size,
 )
 from geofix_train.photo_table import HEADING_NORTH
 
@@ -63,9 +63,8 @@ def _photo(path: Path, sequence_id: str) -> ImportedPhoto:
     with Image.open(path) as image:
         exif = image.getexif()
         details, gps = exif.get_ifd(_EXIF_IFD), exif.get_ifd(_GPS_IFD)
-        width, height = upright_size(image)
+        hfov_deg = geofix.exif.read_exif(image).hfov_deg
     lat, lon = _position(gps)
-    focal_mm = _number(details.get(Base.FocalLengthIn35mmFilm))
     heading_deg = compass_deg(_number(gps.get(GPS.GPSImgDirection)))
     north = _NORTHS.get(_text(gps.get(GPS.GPSImgDirectionRef)).upper(), "")
     return ImportedPhoto(
@@ -74,7 +73,7 @@ def _photo(path: Path, sequence_id: str) -> ImportedPhoto:
         lat=lat,
         lon=lon,
         heading_deg=heading_deg,
-        hfov_deg=hfov_from_focal_35mm(focal_mm, width=width, height=height),
+        hfov_deg=math.nan if hfov_deg is None else hfov_deg,
         captured_at=_captured_at(details),
         camera=" ".join(filter(None, (_text(exif.get(tag)) for tag in (Base.Make, Base.Model)))),
         sequence_id=sequence_id,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from geofix_train.importers.angles import compass_deg, hfov_from_focal
+from geofix.lens import hfov_from_focal
+from geofix_train.importers.angles import compass_deg
 from geofix_train.importers.features import Feature, number_of, photos_of_features
 from geofix_train.importers.moments import iso_time
 from geofix_train.importers.photo import Found, ImportedPhoto, PhotoFinder
