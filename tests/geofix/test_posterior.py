@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geofix.calibration_fit import fit_calibration
 from geofix.geo import LatLon, distance_m
-from geofix.posterior import ELSEWHERE_SHARE, Calibration, Posterior, fit_calibration, posterior
+from geofix.posterior import ELSEWHERE_SHARE, Calibration, Posterior, posterior
 from geofix_index import Matches
 from geofix_index import cells as s2
 

@@ -103,6 +103,7 @@ class Queries:
     embeddings: Floats  # (Q, D)
     latlon: npt.NDArray[np.float64]  # (Q, 2)
     slices: tuple[str, ...] = ()
+    image_statistics: Floats | None = None  # (Q, 12), what geofix tells strange pictures by
 
 
 def mix(prototypes: Floats, aerial: Floats, *, kappa: float) -> Floats:
@@ -217,6 +218,8 @@ def write_queries(queries: Queries, path: Path) -> None:
         "embeddings": queries.embeddings,
         "latlon": queries.latlon,
     }
+    if queries.image_statistics is not None:
+        tensors["image_statistics"] = queries.image_statistics
     metadata = {"format": str(QUERIES_FORMAT), "slices": json.dumps(list(queries.slices))}
     _save(tensors, path, metadata)
 
@@ -225,7 +228,8 @@ def read_queries(path: Path) -> Queries:
     """Read `queries.safetensors`; raise CellCodesError where it is not one."""
     tensors, metadata = _load(path, ("embeddings", "latlon"), wanted_format=QUERIES_FORMAT)
     slices = tuple(_metadata(metadata, "slices", path))
-    return Queries(tensors["embeddings"], tensors["latlon"], slices)
+    statistics = tensors.get("image_statistics")  # files of earlier versions have none
+    return Queries(tensors["embeddings"], tensors["latlon"], slices, statistics)
 
 
 def _at_centres(

@@ -1,0 +1,246 @@
+"""From an embedding to a fix: search, a prior weighed against a look outside, the posterior.
+
+A prior's *Bayes factor* says whether the photo agrees with it: the mean evidence exp(s / T) of all
+cells over that of the cells that the prior expects. A wrong prior leaves the place that the photo
+shows outside, where the evidence then is.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from geofix.fix import Candidate, Fix, Unrestricted
+from geofix.geo import LatLon
+from geofix.posterior import (
+    ELSEWHERE_SHARE,
+    NUM_CANDIDATES,
+    Calibration,
+    Posterior,
+    log_sum,
+    posterior,
+)
+from geofix.prior import Prior
+from geofix_index import CellIndex, Matches
+from geofix_index import cells as s2
+
+# Up to so many cells, which are scanned in a fraction of a millisecond, a search under a hard prior
+# always looks outside, too; in a larger pack where the inside leaves elsewhere more than this.
+PROBE_ALWAYS_CELLS = 262_144
+PROBE_ELSEWHERE = 0.05
+PROBE_CANDIDATES = 64  # outside; its sum of evidence is that of the best few
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found for an embedding, best first."""
+
+    everywhere: Matches | None  # None: only the prior's inside was searched
+    inside: Matches | None  # None without a prior
+    num_cells: int  # of the pack
+    num_inside: int  # of them inside the prior
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is no candidate at all."""
+        return all(m is None or len(m.cells) == 0 for m in (self.everywhere, self.inside))
+
+
+def elsewhere_logit(calibration: Calibration, strangeness: tuple[float, ...] = (0.0,)) -> float:
+    """Return the logit of "elsewhere" beside the sum of one or several views' scores over T.
+
+    Views are taken as independent; how many photos show no place of the map counts once.
+
+    Args:
+        calibration: of the encoder.
+        strangeness: of each view, in nats.
+    """
+    num_views = len(strangeness)
+    once = math.log(ELSEWHERE_SHARE / (1 - ELSEWHERE_SHARE))
+    alone = calibration.elsewhere / calibration.temperature
+    return num_views * alone - (num_views - 1) * once + sum(strangeness)
+
+
+def find(
+    index: CellIndex,
+    embedding: npt.NDArray[np.float32],
+    calibration: Calibration | None,
+    *,
+    prior: Prior | None,
+    k: int,
+    elsewhere: float,
+) -> Found:
+    """Search an index everywhere, and inside a prior where there is one.
+
+    Args:
+        index: of the pack.
+        embedding: (D,); of several views the sum.
+        calibration: of the encoder.
+        prior: where the camera is believed to be.
+        k: candidates that are wanted, at least.
+        elsewhere: of `elsewhere_logit`.
+
+    Raises:
+        ValueError: an embedding of another length or not finite; a soft prior without calibration.
+    """
+    k, num_cells = max(k, NUM_CANDIDATES), index.num_cells
+    if prior is None:
+        return Found(index.search(embedding, k=k), None, num_cells, num_cells)
+    if calibration is None and prior.density is not None:
+        raise ValueError(
+            f"the prior ({prior.description}) is soft, and this pack is not calibrated, so that it "
+            "cannot be weighed against the photo: use Prior.disk, or build the pack with queries"
+        )
+    inside = index.search(embedding, k=k, region=prior.region)
+    num_inside = index.num_cells_in(prior.region)
+    everywhere = None
+    if calibration is not None and _looks_outside(inside, calibration, prior, num_cells, elsewhere):
+        wanted = PROBE_CANDIDATES if prior.density is None else k
+        everywhere = index.search(embedding, k=wanted)
+    return Found(everywhere, inside, num_cells, num_inside)
+
+
+def _looks_outside(
+    inside: Matches, calibration: Calibration, prior: Prior, num_cells: int, elsewhere: float
+) -> bool:
+    if prior.density is not None or num_cells <= PROBE_ALWAYS_CELLS:
+        return True
+    logits = inside.scores.astype(np.float64) / calibration.temperature
+    share = elsewhere - float(np.logaddexp(log_sum(logits), elsewhere))
+    return share > math.log(PROBE_ELSEWHERE)
+
+
+def fix_from_found(
+    found: Found,
+    calibration: Calibration | None,
+    *,
+    prior: Prior | None,
+    k: int,
+    elsewhere: float,
+    pack_id: str,
+) -> Fix:
+    """Return the fix of what was found, which is at least one candidate.
+
+    The arguments are those of `find`.
+    """
+    weighed = _weigh(found, calibration, prior, elsewhere)
+    answer = posterior(
+        Matches(weighed.matches.cells[:NUM_CANDIDATES], weighed.matches.scores[:NUM_CANDIDATES]),
+        calibration,
+        log_weights=weighed.log_weights[:NUM_CANDIDATES],
+        elsewhere=weighed.elsewhere,
+    )
+    return Fix(
+        status=answer.status,
+        latlon=answer.latlon,
+        accuracy_m=answer.accuracy_m,
+        radius95_m=answer.radius95_m,
+        covariance_m2=answer.covariance_m2,
+        confidence=answer.confidence,
+        candidates=_candidates(weighed.matches, answer, k),
+        pack_id=pack_id,
+        prior_conflict=weighed.is_conflict,
+        prior_gain=_prior_gain(found, calibration, answer, weighed.matches, elsewhere),
+    )
+
+
+def unrestricted(
+    index: CellIndex,
+    embedding: npt.NDArray[np.float32],
+    calibration: Calibration | None,
+    *,
+    elsewhere: float,
+) -> Unrestricted:
+    """Return the answer that an embedding has without a prior."""
+    matches = index.search(embedding, k=NUM_CANDIDATES)
+    answer = posterior(matches, calibration, elsewhere=elsewhere)
+    return Unrestricted(answer.latlon, answer.confidence, answer.accuracy_m)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """Candidates with what the prior adds to their logits."""
+
+    matches: Matches  # the most probable first
+    log_weights: Floats  # (K,)
+    elsewhere: float  # logit of all else
+    is_conflict: bool
+
+
+def _weigh(
+    found: Found, calibration: Calibration | None, prior: Prior | None, elsewhere: float
+) -> _Weighed:
+    if prior is None or calibration is None or found.inside is None:
+        matches = found.inside if found.everywhere is None else found.everywhere
+        assert matches is not None
+        return _Weighed(matches, np.zeros(len(matches.cells)), elsewhere, False)
+    union = _union(found.inside, found.everywhere)
+    logits = union.scores.astype(np.float64) / calibration.temperature
+    weights = prior.log_weights(union.cells, num_cells=found.num_cells, num_inside=found.num_inside)
+    factor = bayes_factor(found, calibration, prior)
+    is_conflict = calibration.conflict is not None and factor > max(calibration.conflict, 0.0)
+    if prior.density is None:  # what lies outside is no answer
+        inside = np.isin(union.cells, found.inside.cells)
+        outside = log_sum((logits + weights)[~inside])
+        elsewhere = float(np.logaddexp(elsewhere, outside))
+        union = Matches(union.cells[inside], union.scores[inside])
+        logits, weights = logits[inside], weights[inside]
+    order = np.lexsort((union.cells, -(logits + weights)))
+    matches = Matches(union.cells[order], union.scores[order])
+    return _Weighed(matches, weights[order], elsewhere, bool(is_conflict))
+
+
+def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
+    """Return the logarithm of how much better all cells explain a photo than the prior's cells do.
+
+    0 where only the prior's inside was searched; infinite where it holds no cell.
+    """
+    if found.everywhere is None or found.inside is None:
+        return 0.0
+    union = _union(found.inside, found.everywhere)
+    logits = union.scores.astype(np.float64) / calibration.temperature
+    expected, amounts_to = prior.expected(union.cells, num_inside=found.num_inside)
+    with np.errstate(divide="ignore"):
+        inside = log_sum(logits + np.log(expected)) - math.log(amounts_to)
+    return log_sum(logits) - math.log(found.num_cells) - inside
+
+
+def _union(a: Matches, b: Matches | None) -> Matches:
+    if b is None:
+        return a
+    cells, first = np.unique(np.concatenate([a.cells, b.cells]), return_index=True)
+    return Matches(cells, np.concatenate([a.scores, b.scores])[first])
+
+
+def _prior_gain(
+    found: Found,
+    calibration: Calibration | None,
+    answer: Posterior,
+    matches: Matches,
+    elsewhere: float,
+) -> float | None:
+    if calibration is None or found.inside is None or found.everywhere is None:
+        return None
+    assert answer.probabilities is not None
+    union = _union(found.inside, found.everywhere)
+    mode = matches.scores[: len(answer.in_mode)][answer.in_mode].astype(np.float64)
+    everything = log_sum(union.scores.astype(np.float64) / calibration.temperature)
+    alone = log_sum(mode / calibration.temperature) - np.logaddexp(everything, elsewhere)
+    with_prior = math.log(max(float(answer.probabilities[answer.in_mode].sum()), 1e-300))
+    return float(with_prior - alone)
+
+
+def _candidates(matches: Matches, answer: Posterior, k: int) -> tuple[Candidate, ...]:
+    centres = s2.latlon_from_cell(matches.cells[:k])
+    shares: list[float | None] = [None] * k
+    if answer.probabilities is not None:
+        shares = [*answer.probabilities[:k].tolist(), *[0.0] * k]
+    return tuple(
+        Candidate(s2.token_from_cell(int(cell)), LatLon(*centre), float(score), share)
+        for cell, centre, score, share in zip(
+            matches.cells[:k], centres.tolist(), matches.scores[:k], shares, strict=False
+        )
+    )
