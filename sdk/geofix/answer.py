@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from geofix.fix import Candidate, Fix, Unrestricted
 from geofix.geo import LatLon
+from geofix.manifest import Manifest
 from geofix.posterior import (
     ELSEWHERE_SHARE,
     NUM_CANDIDATES,
@@ -29,6 +30,7 @@ from geofix_index import cells as s2
 # always looks outside, too; in a larger pack where the inside leaves elsewhere more than this.
 PROBE_ALWAYS_CELLS = 262_144
 PROBE_ELSEWHERE = 0.05
+_STRANGE_VIEW = 3.0  # nats: one in twenty that the picture is a photo like others
 PROBE_CANDIDATES = 64  # outside; its sum of evidence is that of the best few
 
 Floats = npt.NDArray[np.float64]
@@ -43,25 +45,47 @@ class Found:
     num_cells: int  # of the pack
     num_inside: int  # of them inside the prior
 
-    @property
-    def nothing(self) -> bool:
-        """Whether there is no candidate at all."""
-        return all(m is None or len(m.cells) == 0 for m in (self.everywhere, self.inside))
 
+def elsewhere_logit(
+    calibration: Calibration, *, num_cells: int, strangeness: float = 0.0, num_views: int = 1
+) -> float:
+    """Return the logit of "elsewhere" beside scores / T.
 
-def elsewhere_logit(calibration: Calibration, strangeness: tuple[float, ...] = (0.0,)) -> float:
-    """Return the logit of "elsewhere" beside the sum of one or several views' scores over T.
-
-    Views are taken as independent; how many photos show no place of the map counts once.
+    Of one view it holds the odds that a photo shows no place of the map, and against one of N cells
+    they are N-fold. They count once, so that V views say V b / T - (V - 1) log(N odds). What views
+    of one place get wrong, they get wrong together: V of them count like sqrt(V) that don't, which
+    is what the town's photos say (docs/results.md). `summed_views` divides scores by the same root.
 
     Args:
         calibration: of the encoder.
-        strangeness: of each view, in nats.
+        num_cells: of the pack, N.
+        strangeness: of the picture, in nats.
+        num_views: how many embeddings were summed, V.
     """
-    num_views = len(strangeness)
-    once = math.log(ELSEWHERE_SHARE / (1 - ELSEWHERE_SHARE))
+    once = math.log(num_cells * ELSEWHERE_SHARE / (1 - ELSEWHERE_SHARE))
     alone = calibration.elsewhere / calibration.temperature
-    return num_views * alone - (num_views - 1) * once + sum(strangeness)
+    return (num_views * alone - (num_views - 1) * once) / math.sqrt(num_views) + strangeness
+
+
+def summed_views(
+    embeddings: npt.NDArray[np.float32], strangeness: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float32], float, int]:
+    """Return what several views of one place say together.
+
+    Scores are linear in the embedding, so that the sum of the views finds the cells with the
+    largest sum of scores. A strange view, a covered lens say, is left out where there are others.
+
+    Args:
+        embeddings: (V, D).
+        strangeness: (V,) of the pictures.
+
+    Returns:
+        The embedding (D,), strangeness, and number of the views that count.
+    """
+    kept = strangeness <= max(_STRANGE_VIEW, float(strangeness.min()))
+    num_views = int(kept.sum())
+    summed = embeddings[kept].sum(axis=0) / np.float32(math.sqrt(num_views))
+    return np.asarray(summed, np.float32), float(strangeness[kept].min()), num_views
 
 
 def find(
@@ -103,9 +127,21 @@ def find(
     return Found(everywhere, inside, num_cells, num_inside)
 
 
+def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
+    """Return whether a prior changes probabilities; else it restricts the search alone.
+
+    That is so for calibrations of version 1, which say nothing of priors.
+    """
+    if prior is None or calibration is None:
+        return False
+    return prior.density is not None or calibration.conflict is not None
+
+
 def _looks_outside(
     inside: Matches, calibration: Calibration, prior: Prior, num_cells: int, elsewhere: float
 ) -> bool:
+    if not _is_weighed(prior, calibration):
+        return False
     if prior.density is not None or num_cells <= PROBE_ALWAYS_CELLS:
         return True
     logits = inside.scores.astype(np.float64) / calibration.temperature
@@ -160,6 +196,16 @@ def unrestricted(
     return Unrestricted(answer.latlon, answer.confidence, answer.accuracy_m)
 
 
+def nothing_inside(prior: Prior, manifest: Manifest) -> str:
+    """Return what to say where a hard prior admits no cell."""
+    box, edge_m = manifest.bounds, s2.mean_edge_m(manifest.cell_level)
+    return (
+        f"the prior ({prior.description}) admits no cell of pack {manifest.pack_id!r}, which lies "
+        f"in {box.south}, {box.west} to {box.north}, {box.east}. A cell counts where its centre "
+        f"lies inside, and is {edge_m:.0f} m wide: widen a small prior; are lat and lon swapped?"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Weighed:
     """Candidates with what the prior adds to their logits."""
@@ -173,19 +219,21 @@ class _Weighed:
 def _weigh(
     found: Found, calibration: Calibration | None, prior: Prior | None, elsewhere: float
 ) -> _Weighed:
-    if prior is None or calibration is None or found.inside is None:
+    is_weighed = _is_weighed(prior, calibration)
+    if prior is None or calibration is None or found.inside is None or not is_weighed:
         matches = found.inside if found.everywhere is None else found.everywhere
         assert matches is not None
         return _Weighed(matches, np.zeros(len(matches.cells)), elsewhere, False)
     union = _union(found.inside, found.everywhere)
     logits = union.scores.astype(np.float64) / calibration.temperature
     weights = prior.log_weights(union.cells, num_cells=found.num_cells, num_inside=found.num_inside)
+    amounts_to = prior.expected(union.cells[:1], num_inside=found.num_inside)[1]
+    elsewhere += math.log(amounts_to / found.num_cells)  # n / N: see Prior.log_weights
     factor = bayes_factor(found, calibration, prior)
     is_conflict = calibration.conflict is not None and factor > max(calibration.conflict, 0.0)
     if prior.density is None:  # what lies outside is no answer
         inside = np.isin(union.cells, found.inside.cells)
-        outside = log_sum((logits + weights)[~inside])
-        elsewhere = float(np.logaddexp(elsewhere, outside))
+        elsewhere = float(np.logaddexp(elsewhere, log_sum((logits + weights)[~inside])))
         union = Matches(union.cells[inside], union.scores[inside])
         logits, weights = logits[inside], weights[inside]
     order = np.lexsort((union.cells, -(logits + weights)))

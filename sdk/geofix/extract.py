@@ -37,9 +37,11 @@ def extract_pack(
     Raises:
         PriorOutsidePack: it admits no cell of the pack.
         PackError: the pack is damaged.
-        ValueError: `out` is the pack itself; or "usearch" shards without the C kernel, which their
-            graphs are built with.
+        ValueError: a soft prior; `out` is the pack itself; or "usearch" shards without the C
+            kernel, which their graphs are built with.
     """
+    if prior.density is not None:
+        raise ValueError(f"{prior.description}: soft; cut with a disk, a box or cells")
     if out.exists() and out.samefile(pack.path):
         raise ValueError(f"{out} is the pack to cut from: write the part to another file")
     manifest, quantizer = pack.manifest, pack.quantizer()

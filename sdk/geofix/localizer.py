@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geofix.answer import elsewhere_logit, find, fix_from_found, unrestricted
+from geofix.answer import (
+    elsewhere_logit,
+    find,
+    fix_from_found,
+    nothing_inside,
+    summed_views,
+    unrestricted,
+)
 from geofix.backends import BACKENDS, open_encoder
 from geofix.coverage import Coverage
 from geofix.encoder import QueryEncoder
@@ -23,13 +30,12 @@ from geofix.fix import Fix
 from geofix.image_statistics import image_statistics
 from geofix.images import ImageSource, fit_image, load_photo, prepare_image
 from geofix.input_spec import InputSpec
-from geofix.manifest import EncoderEntry, Manifest
+from geofix.manifest import EncoderEntry
 from geofix.pack import RegionPack
 from geofix.posterior import Calibration
 from geofix.prior import Prior
 from geofix.signing import Key
 from geofix_index import CellIndex
-from geofix_index import cells as s2
 
 _log = logging.getLogger("geofix")
 
@@ -181,7 +187,7 @@ class Localizer:
         clock.stop("preprocess")
         embedding = encoder.encode(pixels[None])[0]
         clock.stop("encode")
-        strangeness = (self._strangeness(pixels),)
+        strangeness = self._strangeness(pixels)
         return self._fix(
             embedding, prior, k, clock, captured_at=photo.captured_at, strangeness=strangeness
         )
@@ -197,17 +203,19 @@ class Localizer:
     ) -> Fix:
         """Return where several cameras of one rig were at an instant, their evidence summed.
 
-        Each view counts as independent of the others. A candidate's score is the sum of its scores.
+        V views count like sqrt(V) independent ones, and a candidate's score is the sum of its
+        scores over sqrt(V). A view that looks like no photo is left out where there are others.
 
         Args:
-            images: at least one, from cameras a few metres apart; other arguments as `localize`.
+            images: at least one, from cameras a few metres apart.
             prior: where the rig can be.
             k: number of candidates in the fix.
             encoding: of arrays.
             hfov_deg: horizontal field of view of all cameras, where known.
 
         Raises:
-            ValueError: no image; and what `localize` raises.
+            ValueError: no image.
+            Otherwise what `localize` raises.
         """
         if isinstance(images, (str, bytes, os.PathLike)):
             raise TypeError("images is one image, want a list of images")
@@ -217,14 +225,21 @@ class Localizer:
         if not photos:
             raise ValueError("images is empty, want at least one image")
         clock.stop("decode")
-        pixels = np.stack([fit_image(photo.pixels, spec, hfov_deg=hfov_deg) for photo in photos])
+        pixels = [fit_image(photo.pixels, spec, hfov_deg=hfov_deg) for photo in photos]
         clock.stop("preprocess")
-        embedding = np.sum([encoder.encode(view[None])[0] for view in pixels], axis=0)
+        # One by one: an engine may be bound to a batch of one.
+        embeddings = np.stack([encoder.encode(view[None])[0] for view in pixels])
         clock.stop("encode")
-        strangeness = tuple(map(self._strangeness, pixels))
-        captured_at = photos[0].captured_at
+        strange = np.array([self._strangeness(view) for view in pixels])
+        embedding, strangeness, num_views = summed_views(embeddings, strange)
         return self._fix(
-            embedding, prior, k, clock, captured_at=captured_at, strangeness=strangeness
+            embedding,
+            prior,
+            k,
+            clock,
+            captured_at=photos[0].captured_at,
+            strangeness=strangeness,
+            num_views=num_views,
         )
 
     def embed(self, images: Iterable[ImageSource], *, encoding: str = "rgb8") -> npt.NDArray[Any]:
@@ -261,7 +276,8 @@ class Localizer:
         clock: "_Clock",
         *,
         captured_at: datetime | None,
-        strangeness: tuple[float, ...] = (0.0,),
+        strangeness: float = 0.0,
+        num_views: int = 1,
     ) -> Fix:
         pack, index = self._opened()
         if k < 1:
@@ -269,10 +285,17 @@ class Localizer:
         if prior is not None and not isinstance(prior, Prior):
             raise TypeError(f"prior is {prior!r}, want a Prior: Prior.disk(lat, lon, radius_m=500)")
         calibration = self._calibration()
-        elsewhere = 0.0 if calibration is None else elsewhere_logit(calibration, strangeness)
+        elsewhere = 0.0
+        if calibration is not None:
+            elsewhere = elsewhere_logit(
+                calibration,
+                num_cells=index.num_cells,
+                strangeness=strangeness,
+                num_views=num_views,
+            )
         found = find(index, embedding, calibration, prior=prior, k=k, elsewhere=elsewhere)
-        if prior is not None and found.nothing:
-            raise PriorOutsidePack(_nothing_inside(prior, pack.manifest))
+        if prior is not None and prior.density is None and found.num_inside == 0:
+            raise PriorOutsidePack(nothing_inside(prior, pack.manifest))
         clock.stop("search")
         fix = fix_from_found(
             found,
@@ -354,15 +377,6 @@ def _open_encoder(
             f"{pack.manifest.dim}"
         )
     return encoder
-
-
-def _nothing_inside(prior: Prior, manifest: Manifest) -> str:
-    box, edge_m = manifest.bounds, s2.mean_edge_m(manifest.cell_level)
-    return (
-        f"the prior ({prior.description}) admits no cell of pack {manifest.pack_id!r}, which lies "
-        f"in {box.south}, {box.west} to {box.north}, {box.east}. A cell counts where its centre "
-        f"lies inside, and is {edge_m:.0f} m wide: widen a small prior; are lat and lon swapped?"
-    )
 
 
 class _Clock:

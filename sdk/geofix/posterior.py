@@ -13,6 +13,8 @@ spread evenly over the cell.
 A radius holds a share of the map's part of the posterior, that is of all but elsewhere. Which share
 it takes for 68 % of validation photos to lie inside, they say themselves (`levels`): recalibration
 as of Kuleshov et al. 2018, "Accurate Uncertainties for Deep Learning Using Calibrated Regression".
+A calibration of version 1 has no levels: a radius is then one that holds 68 % of the whole
+posterior, elsewhere included.
 """
 
 import math
@@ -37,6 +39,7 @@ SHARES = (0.68, 0.95)  # of truths inside accuracy_m and radius95_m
 # Where validation photos were taken: anywhere, in cells that ground photos were trained on, others.
 KINDS_OF_PLACE = ("all", "photographed", "not_photographed")
 CALIBRATION_VERSION = 2  # 1 had temperature and elsewhere alone
+_ROUNDING = 1e-9  # more than sums of probabilities are off by
 _SPREAD = 4  # a cell is 4 x 4 points when radii are counted
 
 Floats = npt.NDArray[np.float64]
@@ -49,8 +52,8 @@ class Calibration:
     temperature: float
     elsewhere: float
     validation: Mapping[str, Validation] = field(default_factory=dict)  # by KINDS_OF_PLACE
-    # Shares of the posterior whose radii held 68 % and 95 % of validation photos.
-    levels: tuple[float, float] = SHARES
+    # Shares of the map's part of the posterior whose radii held 68 % and 95 % of validation photos.
+    levels: tuple[float, float] | None = None  # None: of version 1
     # Nats by which the whole map explains a photo better than a prior does, from which on the prior
     # is taken to be wrong; None: it was not measured.
     conflict: float | None = None
@@ -62,7 +65,7 @@ class Calibration:
                 f"calibration {self.temperature}, {self.elsewhere}: want a positive temperature "
                 "and a finite elsewhere score"
             )
-        if not 0 < self.levels[0] <= self.levels[1] <= 1:
+        if self.levels is not None and not 0 < self.levels[0] <= self.levels[1] <= 1:
             raise ValueError(f"levels are {self.levels}, want two shares that ascend")
         if self.conflict is not None and not math.isfinite(self.conflict):
             raise ValueError(f"conflict is {self.conflict}, want a number of nats")
@@ -73,11 +76,11 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; `from_json` reads it."""
         content: dict[str, Any] = {
-            "version": CALIBRATION_VERSION,
             "temperature": self.temperature,
             "elsewhere": self.elsewhere,
-            "levels": list(self.levels),
         }
+        if self.levels is not None:
+            content |= {"version": CALIBRATION_VERSION, "levels": list(self.levels)}
         if self.conflict is not None:
             content["conflict"] = self.conflict
         if self.image_statistics is not None:
@@ -171,13 +174,15 @@ def posterior(
     rest = calibration.elsewhere / calibration.temperature if elsewhere is None else elsewhere
     probabilities = np.exp(logits - np.logaddexp(log_sum(logits), rest))
     mass = float(probabilities[in_mode].sum())
-    status = _status(mass, 1 - float(probabilities.sum()))
+    status = _status(mass, 1 - min(1.0, float(probabilities.sum())))
     edge_m = s2.mean_edge_m(int(s2.level_of(matches.cells[0])))
     on_map = np.exp(logits - log_sum(logits))
     latlon, covariance = _moments(centres[in_mode], on_map[in_mode], edge_m, best)
-    radii: list[float | None] = [None, None]
-    if status != "unknown":
-        radii = [*radii_m(centres, on_map, edge_m, latlon, shares=calibration.levels)]
+    radii: tuple[float | None, ...] = (None, None)
+    if calibration.levels is None:
+        radii = radii_m(centres, probabilities, edge_m, latlon, shares=SHARES)
+    elif status != "unknown":
+        radii = radii_m(centres, on_map, edge_m, latlon, shares=calibration.levels)
     (xx, xy), (_, yy) = covariance.tolist()
     return Posterior(
         status=status,
@@ -227,14 +232,15 @@ def radii_m(
     place: LatLon,
     *,
     shares: tuple[float, ...],
-) -> tuple[float, ...]:
-    """Return the radii around a place that hold shares of the mass; the largest for too large ones.
+) -> tuple[float | None, ...]:
+    """Return the radii around a place that hold shares of the mass; None where that is too little.
 
     The other arguments are those of `distances_m`.
     """
     distance, mass = distances_m(centres, probabilities, edge_m, place)
-    at = np.minimum(np.searchsorted(mass, shares), len(mass) - 1)
-    return tuple(distance[at].tolist())
+    mass[-1] += _ROUNDING  # so that all of it is all of it
+    at = np.searchsorted(mass, shares).tolist()
+    return tuple(float(distance[i]) if i < len(distance) else None for i in at)
 
 
 def _moments(

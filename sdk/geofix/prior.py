@@ -214,13 +214,13 @@ class Prior:
         """Return n p of cells if the prior is right, (N,), and n, at least 1; see `log_weights`."""
         if self.density is None or len(cells) == 0:
             return self.region.admits(cells).astype(np.float64), float(max(1, num_inside))
-        edge_m = s2.mean_edge_m(int(s2.level_of(cells[:1])[0]))
+        cell_m2 = float(s2.area_m2(cells[:1])[0])
         # A cell is an even square: a Gaussian that is narrower spreads over it.
-        covariance = np.array(self.density.covariance_m2) + np.eye(2) * edge_m**2 / 12
+        covariance = np.array(self.density.covariance_m2) + np.eye(2) * cell_m2 / 12
         offsets = east_north_m(*s2.latlon_from_cell(cells).T, origin=self.density.centre)
         d2 = ((offsets @ np.linalg.inv(covariance)) * offsets).sum(axis=1)
         area = 4 * math.pi * math.sqrt(float(np.linalg.det(covariance)))
-        return 2 * np.exp(-d2 / 2), max(1.0, area / edge_m**2)
+        return 2 * np.exp(-d2 / 2), max(1.0, area / cell_m2)
 
 
 def _place_and_sigma_m(fix: Fix) -> tuple[LatLon, float]:

@@ -84,6 +84,7 @@ def test_json_is_one_flat_object_a_line(
         assert list(answer) == [
             *("image", "lat", "lon", "cell", "status", "accuracy_m", "radius95_m"),
             *("covariance_m2", "confidence", "candidates", "pack_id", "captured_at", "timings_ms"),
+            *("prior_conflict", "prior_gain", "unrestricted"),
         ]
         assert answer["status"] == "fixed"
         assert answer["pack_id"] == "tiny"
