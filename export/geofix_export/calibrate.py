@@ -19,6 +19,7 @@ from geofix_train.cell_codes import Queries
 
 _LEAST_SEEN = 50  # queries on photographed streets that are enough to fit with these alone
 _PRIOR_RADII = (2.0, 4.0, 8.0)  # times the spacing of cells
+_MOST_TRIED = 500  # queries that right priors are drawn around
 _FALSE_CONFLICTS = 0.02  # of right priors are taken to be wrong
 
 
@@ -99,7 +100,7 @@ def _conflict(
     """
     rng = np.random.default_rng(0)
     factors = []
-    for row in rows.tolist():
+    for row in rng.permutation(rows)[:_MOST_TRIED].tolist():
         for radius_m in spacing_m * np.array(_PRIOR_RADII):
             angle, apart_m = rng.uniform(0, 2 * np.pi), radius_m * np.sqrt(rng.uniform())
             offset = apart_m * np.array([np.cos(angle), np.sin(angle)])

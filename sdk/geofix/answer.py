@@ -22,7 +22,7 @@ from geofix.posterior import (
     log_sum,
     posterior,
 )
-from geofix.prior import Prior
+from geofix.prior import Prior, log_weights
 from geofix_index import CellIndex, Matches
 from geofix_index import cells as s2
 
@@ -225,20 +225,20 @@ def _weigh(
         assert matches is not None
         return _Weighed(matches, np.zeros(len(matches.cells)), elsewhere, False)
     union = _union(found.inside, found.everywhere)
+    expected, amounts_to = _expected(prior, union, found)
     logits = union.scores.astype(np.float64) / calibration.temperature
-    weights = prior.log_weights(union.cells, num_cells=found.num_cells, num_inside=found.num_inside)
-    amounts_to = prior.expected(union.cells[:1], num_inside=found.num_inside)[1]
-    elsewhere += math.log(amounts_to / found.num_cells)  # n / N: see Prior.log_weights
+    weights = log_weights(expected, amounts_to, num_cells=found.num_cells)
+    elsewhere += math.log(amounts_to / found.num_cells)
     factor = bayes_factor(found, calibration, prior)
     is_conflict = calibration.conflict is not None and factor > max(calibration.conflict, 0.0)
     if prior.density is None:  # what lies outside is no answer
-        inside = np.isin(union.cells, found.inside.cells)
+        inside = expected > 0
         elsewhere = float(np.logaddexp(elsewhere, log_sum((logits + weights)[~inside])))
         union = Matches(union.cells[inside], union.scores[inside])
         logits, weights = logits[inside], weights[inside]
     order = np.lexsort((union.cells, -(logits + weights)))
     matches = Matches(union.cells[order], union.scores[order])
-    return _Weighed(matches, weights[order], elsewhere, bool(is_conflict))
+    return _Weighed(matches, weights[order], elsewhere, is_conflict)
 
 
 def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
@@ -249,11 +249,21 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
     if found.everywhere is None or found.inside is None:
         return 0.0
     union = _union(found.inside, found.everywhere)
+    expected, amounts_to = _expected(prior, union, found)
     logits = union.scores.astype(np.float64) / calibration.temperature
-    expected, amounts_to = prior.expected(union.cells, num_inside=found.num_inside)
     with np.errstate(divide="ignore"):
         inside = log_sum(logits + np.log(expected)) - math.log(amounts_to)
     return log_sum(logits) - math.log(found.num_cells) - inside
+
+
+def _expected(prior: Prior, union: Matches, found: Found) -> tuple[Floats, float]:
+    """Return n p of cells, and n, of `log_weights`."""
+    if prior.density is not None:
+        return prior.expected(union.cells)
+    assert found.inside is not None
+    # What is among the best of all cells and inside is among the best of the inside, too.
+    is_inside = np.isin(union.cells, found.inside.cells, assume_unique=True)
+    return is_inside.astype(np.float64), float(max(1, found.num_inside))
 
 
 def _union(a: Matches, b: Matches | None) -> Matches:
@@ -282,7 +292,9 @@ def _prior_gain(
 
 
 def _candidates(matches: Matches, answer: Posterior, k: int) -> tuple[Candidate, ...]:
-    centres = s2.latlon_from_cell(matches.cells[:k])
+    centres = answer.centres[:k]
+    if k > len(centres):
+        centres = s2.latlon_from_cell(matches.cells[:k])
     shares: list[float | None] = [None] * k
     if answer.probabilities is not None:
         shares = [*answer.probabilities[:k].tolist(), *[0.0] * k]

@@ -39,7 +39,8 @@ SHARES = (0.68, 0.95)  # of truths inside accuracy_m and radius95_m
 # Where validation photos were taken: anywhere, in cells that ground photos were trained on, others.
 KINDS_OF_PLACE = ("all", "photographed", "not_photographed")
 CALIBRATION_VERSION = 2  # 1 had temperature and elsewhere alone
-_ROUNDING = 1e-9  # more than sums of probabilities are off by
+_ROUNDING = 1e-5  # more than sums of probabilities are off by
+_NEGLIGIBLE = 1e-8  # of the largest probability: what radii do without
 _SPREAD = 4  # a cell is 4 x 4 points when radii are counted
 
 Floats = npt.NDArray[np.float64]
@@ -147,6 +148,7 @@ class Posterior:
     confidence: float | None
     probabilities: Floats | None  # (K,) of the candidates; None where nothing is calibrated
     in_mode: npt.NDArray[np.bool_]  # (K,) which candidates are the mode
+    centres: Floats  # (K, 2) of the candidates, degrees
 
 
 def posterior(
@@ -168,13 +170,13 @@ def posterior(
     best = LatLon(*centres[0].tolist())
     in_mode = np.isin(matches.cells, [matches.cells[0], *s2.neighbours(matches.cells[0])])
     if calibration is None:
-        return Posterior("ambiguous", best, None, None, None, None, None, in_mode)
+        return Posterior("ambiguous", best, None, None, None, None, None, in_mode, centres)
     logits = matches.scores.astype(np.float64) / calibration.temperature
     logits = logits if log_weights is None else logits + log_weights
     rest = calibration.elsewhere / calibration.temperature if elsewhere is None else elsewhere
     probabilities = np.exp(logits - np.logaddexp(log_sum(logits), rest))
     mass = float(probabilities[in_mode].sum())
-    status = _status(mass, 1 - min(1.0, float(probabilities.sum())))
+    status = status_of(mass, 1 - min(1.0, float(probabilities.sum())))
     edge_m = s2.mean_edge_m(int(s2.level_of(matches.cells[0])))
     on_map = np.exp(logits - log_sum(logits))
     latlon, covariance = _moments(centres[in_mode], on_map[in_mode], edge_m, best)
@@ -193,6 +195,7 @@ def posterior(
         confidence=mass,
         probabilities=probabilities,
         in_mode=in_mode,
+        centres=centres,
     )
 
 
@@ -214,8 +217,10 @@ def distances_m(
         place: to measure from.
 
     Returns:
-        Two arrays (16 K,).
+        Two arrays (at most 16 K,).
     """
+    kept = probabilities >= _NEGLIGIBLE * probabilities.max()
+    centres, probabilities = centres[kept], probabilities[kept]
     ticks = ((np.arange(_SPREAD) + 0.5) / _SPREAD - 0.5) * edge_m
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     points = east_north_m(*centres.T, origin=place)[:, None, :] + grid
@@ -255,7 +260,8 @@ def _moments(
     return LatLon(*latlon_from_east_north(mean, origin=origin).tolist()), covariance
 
 
-def _status(mass: float, elsewhere: float) -> str:
+def status_of(mass: float, elsewhere: float) -> str:
+    """Return the status of a fix, of the probabilities of its mode and of "elsewhere"."""
     if elsewhere >= UNKNOWN_ELSEWHERE:
         return "unknown"
     return "fixed" if mass >= FIXED_CONFIDENCE else "ambiguous"

@@ -188,39 +188,46 @@ class Prior:
             raise ValueError("a position of 0 s ago at 0 m/s is no prior: say how sure it is")
         return cls.gaussian(place.lat, place.lon, sigma_m=sigma_m)
 
-    def log_weights(
-        self, cells: npt.NDArray[np.uint64], *, num_cells: int, num_inside: int
-    ) -> npt.NDArray[np.float64]:
-        """Return what the prior adds to the logit of each cell, (N,).
+    def expected(self, cells: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.float64], float]:
+        """Return n p of cells if a soft prior is right, (N,), and n, at least 1; see `log_weights`.
 
-        With w = n p, where p is the prior's probability of a cell and n = 1 / sum(p^2) the number
-        of cells that it amounts to, a hard prior leaves the cells inside as they are (w = 1 - e),
-        and a Gaussian of covariance C has w = (1 - e) 2 exp(-d^2 / 2), d the Mahalanobis distance,
-        n = 4 pi sqrt(det C) / area. The share e = 1/20 of priors is wrong: the answer can then be
-        any cell of the pack.
+        With a Gaussian of covariance C and the Mahalanobis distance d, n p = 2 exp(-d^2 / 2) and
+        n = 4 pi sqrt(det C) / area of a cell.
 
         Args:
-            cells: (N,).
-            num_cells: of the pack.
-            num_inside: how many of them a hard prior admits; a soft one doesn't ask.
+            cells: (N,), at least one.
         """
-        inside, amounts_to = self.expected(cells, num_inside=num_inside)
-        anywhere = WRONG_SHARE * amounts_to / num_cells
-        return np.asarray(np.log((1 - WRONG_SHARE) * inside + anywhere))
-
-    def expected(
-        self, cells: npt.NDArray[np.uint64], *, num_inside: int
-    ) -> tuple[npt.NDArray[np.float64], float]:
-        """Return n p of cells if the prior is right, (N,), and n, at least 1; see `log_weights`."""
-        if self.density is None or len(cells) == 0:
-            return self.region.admits(cells).astype(np.float64), float(max(1, num_inside))
-        cell_m2 = float(s2.area_m2(cells[:1])[0])
+        if self.density is None:
+            raise ValueError(f"{self.description}: hard, which is asked by its region")
+        # Cells of a level differ in area by up to 1.5 to either side; n may, too.
+        cell_m2 = s2.mean_edge_m(int(s2.level_of(cells[0]))) ** 2
         # A cell is an even square: a Gaussian that is narrower spreads over it.
         covariance = np.array(self.density.covariance_m2) + np.eye(2) * cell_m2 / 12
         offsets = east_north_m(*s2.latlon_from_cell(cells).T, origin=self.density.centre)
         d2 = ((offsets @ np.linalg.inv(covariance)) * offsets).sum(axis=1)
-        area = 4 * math.pi * math.sqrt(float(np.linalg.det(covariance)))
-        return 2 * np.exp(-d2 / 2), max(1.0, area / cell_m2)
+        area_m2 = 4 * math.pi * math.sqrt(float(np.linalg.det(covariance)))
+        return 2 * np.exp(-d2 / 2), max(1.0, area_m2 / cell_m2)
+
+
+def log_weights(
+    expected: npt.NDArray[np.float64], amounts_to: float, *, num_cells: int
+) -> npt.NDArray[np.float64]:
+    """Return what a prior adds to the logits of cells, (N,).
+
+    p is the prior's probability of a cell, and n = 1 / sum(p^2) the number of cells that it amounts
+    to; log(n p) leaves the cells inside a hard prior as they are. The share e = 1/20 of priors is
+    wrong: the answer can then be any cell of the pack. So
+
+        log((1 - e) n p + e n / num_cells)
+
+    and as p is n-fold, what competes with the cells, elsewhere, has to count n / num_cells.
+
+    Args:
+        expected: n p, (N,).
+        amounts_to: n.
+        num_cells: of the pack.
+    """
+    return np.asarray(np.log((1 - WRONG_SHARE) * expected + WRONG_SHARE * amounts_to / num_cells))
 
 
 def _place_and_sigma_m(fix: Fix) -> tuple[LatLon, float]:
