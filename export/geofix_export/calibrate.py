@@ -99,6 +99,7 @@ def _conflict(
     of conformal prediction: with few queries the largest factor.
     """
     rng = np.random.default_rng(0)
+    weighing = replace(calibration, conflict=0.0)  # so that priors are weighed
     factors = []
     for row in rng.permutation(rows)[:_MOST_TRIED].tolist():
         for radius_m in spacing_m * np.array(_PRIOR_RADII):
@@ -107,10 +108,10 @@ def _conflict(
             place = latlon_from_east_north(offset, origin=LatLon(*queries.latlon[row]))
             prior = Prior.disk(*place.tolist(), radius_m=float(radius_m))
             found = find(
-                index, queries.embeddings[row], calibration, prior=prior, k=1, elsewhere=math.inf
+                index, queries.embeddings[row], weighing, prior=prior, k=1, elsewhere=math.inf
             )
             if found.num_inside:
-                factors.append(bayes_factor(found, calibration, prior))
+                factors.append(bayes_factor(found, weighing, prior))
     if not factors:
         return math.log(
             1 / WRONG_SHARE - 1

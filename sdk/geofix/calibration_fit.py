@@ -25,6 +25,7 @@ from geofix_index.sphere import great_circle_m
 
 _FAR_M = 500.0  # cells beyond this stand for a map that lacks the query's place
 _SHRINK_QUERIES = 20.0  # levels are mixed with as many queries of a perfect posterior
+_MOST_FITTED = 1000  # queries that say temperature and elsewhere: two numbers need no more
 _LEAST_PICTURES = 10  # fewer do not say what photos look like
 
 
@@ -55,7 +56,8 @@ def fit_calibration(
     strange = np.zeros(len(found))
     if model is not None and image_statistics is not None:
         strange = model.strangeness(image_statistics)
-    temperature, elsewhere = _likeliest(found, truth, strange)
+    some = slice(None, None, math.ceil(len(found) / _MOST_FITTED))
+    temperature, elsewhere = _likeliest(found[some], truth[some], strange[some])
     calibration = Calibration(temperature, elsewhere, image_statistics=model)
     return replace(calibration, levels=_levels(found, truth, calibration))
 
