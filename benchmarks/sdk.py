@@ -179,7 +179,7 @@ def _priors(lines: list[Line], demo: Path) -> None:
 
 
 def _trusted(fixes: Fixes) -> npt.NDArray[np.bool_]:
-    return (fixes.status == "fixed") & ~fixes.is_conflict
+    return np.asarray((fixes.status == "fixed") & ~fixes.is_conflict)
 
 
 def _held(fixes: Fixes) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -242,7 +241,9 @@ class Localizer:
             num_views=num_views,
         )
 
-    def embed(self, images: Iterable[ImageSource], *, encoding: str = "rgb8") -> npt.NDArray[Any]:
+    def embed(
+        self, images: Iterable[ImageSource], *, encoding: str = "rgb8"
+    ) -> npt.NDArray[np.float32]:
         """Return the embeddings of photos, (B, D) float32, each of unit length.
 
         Raises:
