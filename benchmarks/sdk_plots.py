@@ -71,7 +71,7 @@ def _draw_risk(axes: Axes, sets: Mapping[str, Fixes]) -> None:
         answered, risk = risk_coverage(fixes)
         axes.plot(answered, risk, label=name, color=_COLOURS[at], linestyle=_STYLES[at])
     axes.set(
-        xlabel="photos answered, the surest first", ylabel="more than 100 m off", ylim=(0, 1),
+        xlabel="photos answered, the surest first", ylabel="more than 100 m off", ylim=(0, 1.05),
         title="Risk against coverage",
     )  # fmt: skip
     axes.legend(fontsize=8)
@@ -87,7 +87,7 @@ def _draw_unknown(axes: Axes, seen: Fixes, strange: Mapping[str, Fixes]) -> None
         xlabel="right photos called unknown", ylabel="others called unknown", xlim=(0, 0.3),
         ylim=(0, 1.02), title='"Unknown"',
     )  # fmt: skip
-    axes.legend(fontsize=8, loc="center right")
+    axes.legend(fontsize=8, loc=(0.4, 0.58))
 
 
 def risk_coverage(fixes: Fixes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

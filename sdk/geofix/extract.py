@@ -23,9 +23,10 @@ def extract_pack(
 ) -> Manifest:
     """Write a pack of the cells that a prior admits; return its manifest.
 
-    Codes, encoders and calibration stay as they are, so that under this prior both packs answer
-    alike; what validation photos of the whole region said is left out. Shards that lie inside as a
-    whole are copied, the others built again. The new pack is not signed.
+    Codes, encoders and calibration stay as they are, so that under this prior both packs find the
+    same cells; what validation photos of the whole region said is left out. A part cannot tell that
+    a photo shows a place outside of it, as the whole can (`Fix.prior_conflict`). Shards that lie
+    inside as a whole are copied, the others built again. The new pack is not signed.
 
     Args:
         pack: to cut from.
