@@ -45,6 +45,7 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 DATA = Path(os.environ.get("GEOFIX_DATA", "../shared/data"))
 STRANGE = ("noise", "sky", "wall", "streets of France", "a town of another seed")
 NUM_TIMED = 400
+NUM_TIMES = 3  # each search, of which the fastest counts: others share the machine
 PARTS = ("trust", "priors", "union_square")
 _RIGHT_M = 100.0
 
@@ -203,14 +204,15 @@ def _timings(demo: Path) -> list[Value]:
     with Localizer.open(demo / "town.geofix") as localizer:
         embeddings = localizer.embed([test.photo_path(row) for row in range(len(test))])
         for row, embedding in enumerate(embeddings):
-            place = LatLon(float(test.lat[row]), float(test.lon[row]))
-            asked = list(_priors_at(place).items())
-            for at in rng.permutation(len(asked)).tolist():
+            asked = list(_priors_at(LatLon(float(test.lat[row]), float(test.lon[row]))).items())
+            best: dict[str, float] = {}
+            for at in np.concatenate([rng.permutation(len(asked)) for _ in range(NUM_TIMES)]):
                 name, prior = asked[at]
                 timed = _milliseconds(localizer, embedding, prior)
+                best[name] = min(timed, best.get(name, np.inf))
+            for name, timed in best.items():
                 ms.setdefault(f"search and posterior, {name}", []).append(timed)
-    names = [f"search and posterior, {name}" for name in _priors_at(LatLon(0, 0))]
-    return [Value(name, round(float(np.median(ms[name])), 2), "ms") for name in names]
+    return [Value(name, round(float(np.median(timed)), 2), "ms") for name, timed in ms.items()]
 
 
 def _priors_at(place: LatLon) -> dict[str, Prior | None]:

@@ -179,7 +179,7 @@ def fix_from_found(
         candidates=_candidates(weighed.matches, answer, k),
         pack_id=pack_id,
         prior_conflict=weighed.is_conflict,
-        prior_gain=_prior_gain(found, calibration, answer, weighed.matches, elsewhere),
+        prior_gain=_prior_gain(weighed, calibration, answer, elsewhere),
     )
 
 
@@ -207,38 +207,55 @@ def nothing_inside(prior: Prior, manifest: Manifest) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Expected:
+    """All cells that were found, with what a photo says of them and what a prior does."""
+
+    matches: Matches  # ascending by cell
+    logits: Floats  # (K,) scores over the temperature
+    prior: Floats  # (K,) n p and n, of `log_weights`
+    amounts_to: float
+    num_cells: int  # of the pack
+
+    def bayes_factor(self) -> float:
+        """Return what `bayes_factor` does."""
+        with np.errstate(divide="ignore"):
+            inside = log_sum(self.logits + np.log(self.prior)) - math.log(self.amounts_to)
+        return log_sum(self.logits) - math.log(self.num_cells) - inside
+
+
+@dataclass(frozen=True, slots=True)
 class _Weighed:
     """Candidates with what the prior adds to their logits."""
 
     matches: Matches  # the most probable first
     log_weights: Floats  # (K,)
     elsewhere: float  # logit of all else
-    is_conflict: bool
+    is_conflict: bool = False
+    alone: float | None = None  # logit of all cells that were found, without the prior
 
 
 def _weigh(
     found: Found, calibration: Calibration | None, prior: Prior | None, elsewhere: float
 ) -> _Weighed:
-    is_weighed = _is_weighed(prior, calibration)
-    if prior is None or calibration is None or found.inside is None or not is_weighed:
+    if prior is None or calibration is None or not _is_weighed(prior, calibration):
         matches = found.inside if found.everywhere is None else found.everywhere
         assert matches is not None
-        return _Weighed(matches, np.zeros(len(matches.cells)), elsewhere, False)
-    union = _union(found.inside, found.everywhere)
-    expected, amounts_to = _expected(prior, union, found)
-    logits = union.scores.astype(np.float64) / calibration.temperature
-    weights = log_weights(expected, amounts_to, num_cells=found.num_cells)
-    elsewhere += math.log(amounts_to / found.num_cells)
-    factor = bayes_factor(found, calibration, prior)
-    is_conflict = calibration.conflict is not None and factor > max(calibration.conflict, 0.0)
+        return _Weighed(matches, np.zeros(len(matches.cells)), elsewhere)
+    all_cells = _expected(found, calibration, prior)
+    matches, logits = all_cells.matches, all_cells.logits
+    weights = log_weights(all_cells.prior, all_cells.amounts_to, num_cells=found.num_cells)
+    elsewhere += math.log(all_cells.amounts_to / found.num_cells)
     if prior.density is None:  # what lies outside is no answer
-        inside = expected > 0
+        inside = all_cells.prior > 0
         elsewhere = float(np.logaddexp(elsewhere, log_sum((logits + weights)[~inside])))
-        union = Matches(union.cells[inside], union.scores[inside])
+        matches = Matches(matches.cells[inside], matches.scores[inside])
         logits, weights = logits[inside], weights[inside]
-    order = np.lexsort((union.cells, -(logits + weights)))
-    matches = Matches(union.cells[order], union.scores[order])
-    return _Weighed(matches, weights[order], elsewhere, is_conflict)
+    order = np.lexsort((matches.cells, -(logits + weights)))
+    matches, weights = Matches(matches.cells[order], matches.scores[order]), weights[order]
+    if found.everywhere is None or calibration.conflict is None:
+        return _Weighed(matches, weights, elsewhere)
+    is_conflict = all_cells.bayes_factor() > max(calibration.conflict, 0.0)
+    return _Weighed(matches, weights, elsewhere, is_conflict, alone=log_sum(all_cells.logits))
 
 
 def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
@@ -246,49 +263,38 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
 
     0 where only the prior's inside was searched; infinite where it holds no cell.
     """
-    if found.everywhere is None or found.inside is None:
+    if found.everywhere is None:
         return 0.0
-    union = _union(found.inside, found.everywhere)
-    expected, amounts_to = _expected(prior, union, found)
-    logits = union.scores.astype(np.float64) / calibration.temperature
-    with np.errstate(divide="ignore"):
-        inside = log_sum(logits + np.log(expected)) - math.log(amounts_to)
-    return log_sum(logits) - math.log(found.num_cells) - inside
+    return _expected(found, calibration, prior).bayes_factor()
 
 
-def _expected(prior: Prior, union: Matches, found: Found) -> tuple[Floats, float]:
-    """Return n p of cells, and n, of `log_weights`."""
-    if prior.density is not None:
-        return prior.expected(union.cells)
+def _expected(found: Found, calibration: Calibration, prior: Prior) -> _Expected:
     assert found.inside is not None
-    # What is among the best of all cells and inside is among the best of the inside, too.
-    is_inside = np.isin(union.cells, found.inside.cells, assume_unique=True)
-    return is_inside.astype(np.float64), float(max(1, found.num_inside))
-
-
-def _union(a: Matches, b: Matches | None) -> Matches:
-    if b is None:
-        return a
-    cells, first = np.unique(np.concatenate([a.cells, b.cells]), return_index=True)
-    return Matches(cells, np.concatenate([a.scores, b.scores])[first])
+    inside, matches = found.inside, found.inside
+    if found.everywhere is not None:
+        cells = np.concatenate([inside.cells, found.everywhere.cells])
+        scores = np.concatenate([inside.scores, found.everywhere.scores])
+        cells, first = np.unique(cells, return_index=True)
+        matches = Matches(cells, scores[first])
+    if prior.density is not None:
+        shares, amounts_to = prior.expected(matches.cells)
+    else:
+        # What is among the best of all cells and inside is among the best of the inside, too.
+        is_inside = np.isin(matches.cells, inside.cells, assume_unique=True)
+        shares, amounts_to = is_inside.astype(np.float64), float(max(1, found.num_inside))
+    logits = matches.scores.astype(np.float64) / calibration.temperature
+    return _Expected(matches, logits, shares, amounts_to, found.num_cells)
 
 
 def _prior_gain(
-    found: Found,
-    calibration: Calibration | None,
-    answer: Posterior,
-    matches: Matches,
-    elsewhere: float,
+    weighed: _Weighed, calibration: Calibration | None, answer: Posterior, elsewhere: float
 ) -> float | None:
-    if calibration is None or found.inside is None or found.everywhere is None:
+    if calibration is None or weighed.alone is None or answer.probabilities is None:
         return None
-    assert answer.probabilities is not None
-    union = _union(found.inside, found.everywhere)
-    mode = matches.scores[: len(answer.in_mode)][answer.in_mode].astype(np.float64)
-    everything = log_sum(union.scores.astype(np.float64) / calibration.temperature)
-    alone = log_sum(mode / calibration.temperature) - np.logaddexp(everything, elsewhere)
+    scores = weighed.matches.scores[: len(answer.in_mode)][answer.in_mode]
+    mode = log_sum(scores.astype(np.float64) / calibration.temperature)
     with_prior = math.log(max(float(answer.probabilities[answer.in_mode].sum()), 1e-300))
-    return float(with_prior - alone)
+    return float(with_prior - mode + np.logaddexp(weighed.alone, elsewhere))
 
 
 def _candidates(matches: Matches, answer: Posterior, k: int) -> tuple[Candidate, ...]:
