@@ -83,9 +83,11 @@ def image_statistics(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     of the mean step to the right and downwards.
 
     Args:
-        pixels: (H, W, 3) RGB as the encoder gets them, at least 3 x 2.
+        pixels: (H, W, 3) RGB as the encoder gets them; less than 3 x 2 of them say nothing, zeros.
     """
     height, width = pixels.shape[:2]
+    if height < 3 or width < 2:
+        return np.zeros(NUM_STATISTICS, np.float32)
     rows = np.arange(0, height - 1, max(1, height // _NUM_ROWS))
     rows = rows[: len(rows) // 2 * 2]
     seen = pixels[rows].astype(np.float32)  # (R, W, 3)

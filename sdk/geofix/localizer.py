@@ -173,9 +173,10 @@ class Localizer:
 
         Raises:
             ImageError: the image cannot be decoded.
-            PriorOutsidePack: the prior admits no cell of the pack.
+            PriorOutsidePack: a hard prior admits no cell of the pack.
             BackendUnavailable: the pack has no encoder.
-            ValueError, TypeError: an argument out of range or of a wrong type.
+            ValueError, TypeError: an argument out of range or of a wrong type; a soft prior in a
+                pack that is not calibrated.
             OSError: the file cannot be read.
         """
         encoder, spec = self._query_encoder()
@@ -212,9 +213,7 @@ class Localizer:
             encoding: of arrays.
             hfov_deg: horizontal field of view of all cameras, where known.
 
-        Raises:
-            ValueError: no image.
-            Otherwise what `localize` raises.
+        Raises what `localize` does, and ValueError without an image.
         """
         if isinstance(images, (str, bytes, os.PathLike)):
             raise TypeError("images is one image, want a list of images")
@@ -263,9 +262,11 @@ class Localizer:
     ) -> Fix:
         """Return the place of an embedding (D,), by this pack's encoder or the team's own.
 
+        The picture is not seen, so that one of nothing may find a place.
+
         Raises:
-            PriorOutsidePack: the prior admits no cell of the pack.
-            ValueError: an embedding of another length, or not finite.
+            PriorOutsidePack: a hard prior admits no cell of the pack.
+            ValueError: an embedding of another length, or not finite; or as in `localize`.
         """
         return self._fix(embedding, prior, k, _Clock(), captured_at=None)
 

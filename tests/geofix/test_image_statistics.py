@@ -40,7 +40,9 @@ def test_statistics_are_what_they_say() -> None:
     assert lower == pytest.approx([0, 0, 0, 0, np.log(0.5), np.log(0.5)], abs=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 2), (4, 3), (24, 32), (97, 31), (512, 512)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (2, 9), (9, 1), (3, 2), (4, 3), (24, 32), (97, 31), (512, 512)]
+)
 def test_any_size_has_finite_statistics(height: int, width: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     values = image_statistics(picture)
