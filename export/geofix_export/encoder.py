@@ -18,6 +18,7 @@ from geofix_export.targets import TARGETS, Target
 from geofix_train.artifact import ArtifactError, EncoderArtifact, read_artifact
 from geofix_train.cell_codes import Queries, map_cell_codes
 from geofix_train.checkpoint import WEIGHTS, CheckpointError
+from geofix_train.codes import make_queries
 from geofix_train.model import Encoder, embed
 from geofix_train.photo_table import PhotoTable, read_photo_table
 from geofix_train.photos import read_photos
@@ -65,7 +66,7 @@ def export_encoder(
     parity = measure_parity(
         target.embed(data, source.spec, images),
         embed(source.encoder, images),
-        held_out.latlon,
+        source.table[held_out].latlon,
         build_index(codes.cells, codes.cell_codes),
     )
     failures = parity.failures(recipe)
@@ -118,12 +119,15 @@ class _Source:
     blur: str
     on_error: str
 
-    def photos(self, wanted: npt.NDArray[np.bool_], *, most: int) -> tuple[PhotoTable, Images]:
+    def photos(
+        self, wanted: npt.NDArray[np.bool_], *, most: int
+    ) -> tuple[npt.NDArray[np.int64], Images]:
         """Return the rows that are wanted, and their photos; of many rows, `most` drawn ones."""
-        rows = np.random.default_rng(_SEED).permutation(np.flatnonzero(wanted))[:most]
-        table = self.table[np.sort(rows)]
-        images, is_read, _ = read_photos(table, self.spec, blur=self.blur, on_error=self.on_error)
-        return table[is_read], images[is_read]
+        rows = np.sort(np.random.default_rng(_SEED).permutation(np.flatnonzero(wanted))[:most])
+        images, is_read, _ = read_photos(
+            self.table[rows], self.spec, blur=self.blur, on_error=self.on_error
+        )
+        return rows[is_read], images[is_read]
 
     def calibration_photos(self, recipe: ExportRecipe) -> Images:
         """Return training photos to learn ranges from."""
@@ -152,10 +156,10 @@ def _check_finite(encoder: Encoder, run: Path) -> None:
 
 def _queries(data: bytes, target: Target, source: _Source) -> Queries | None:
     """Return the validation photos as the exported encoder embeds them; None: there are none."""
-    table, images = source.photos(source.table.split == "val", most=target.max_photos)
-    if len(table) == 0:
+    rows, images = source.photos(source.table.split == "val", most=target.max_photos)
+    if len(rows) == 0:
         return None
-    return Queries(target.embed(data, source.spec, images), table.latlon)
+    return make_queries(source.table, rows, images, target.embed(data, source.spec, images))
 
 
 def _source_hash(run: Path, recipe: ExportRecipe) -> str:

@@ -141,6 +141,9 @@ def cell_from_token(token: str) -> int:
     return int(_checked_cells(int(digits, 16)))
 
 
+_AROUND = [(di, dj) for di in (-1, 0, 1) for dj in (-1, 0, 1) if (di, dj) != (0, 0)]
+
+
 def neighbours(cells: npt.ArrayLike) -> Cells:
     """Return the cells around each cell at its own level, (..., 8).
 
@@ -150,13 +153,11 @@ def neighbours(cells: npt.ArrayLike) -> Cells:
     ids = _checked_cells(cells)
     face, i, j = _face_ij(ids)
     size = _size(ids)
-    around = [(di, dj) for di in (-1, 0, 1) for dj in (-1, 0, 1) if (di, dj) != (0, 0)]
-    found = []
-    for di, dj in around:
-        leaf = _leaf_wrapped(face, (i & -size) + di * size, (j & -size) + dj * size, size)
-        bit = _lowest_bit(ids)
-        found.append(np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit))
-    return np.stack(found, axis=-1)
+    di, dj = np.array(_AROUND).T
+    i, j = ((k & -size)[..., None] + step * size[..., None] for k, step in ((i, di), (j, dj)))
+    leaf = _leaf_wrapped(face[..., None], i, j, size[..., None])
+    bit = _lowest_bit(ids)[..., None]
+    return np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit)
 
 
 def mean_edge_m(level: int) -> float:

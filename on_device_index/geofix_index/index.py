@@ -53,6 +53,7 @@ class _Selection(NamedTuple):
     first_block: Rows  # of each of these, the number of its first block
     first_row: Rows  # of each block, in its shard
     shortlist: kernel.Shortlist | None
+    num_cells: int
 
 
 class CellIndex:
@@ -117,6 +118,19 @@ class CellIndex:
         found = [self._search_alone(shard, rows, table, k) for shard, rows in selection.alone]
         return _best([*found, _search_together(selection, table, k)], k)
 
+    @property
+    def num_cells(self) -> int:
+        """How many cells there are."""
+        return sum(len(shard) for shard in self._shards)
+
+    def num_cells_in(self, region: Region) -> int:
+        """Return how many cells belong to a region; of the latest one that was searched, at once.
+
+        Raises:
+            TypeError: a region that is none.
+        """
+        return self._inside(region).num_cells
+
     def cells_in(self, region: Region) -> Cells:
         """Return the cells of the index that belong to a region, ascending."""
         found = [shard.cells(rows) for shard, rows in self._rows_of(region)]
@@ -156,8 +170,9 @@ class CellIndex:
     def _divide(self, wanted: Sequence[tuple[Shard, Rows | None]]) -> _Selection:
         """Part the shards that are searched together from those that are searched one by one."""
         library = kernel.load_kernel() if self._use_kernel else None
+        num_cells = sum(len(shard if rows is None else rows) for shard, rows in wanted)
         if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
-            return _Selection(list(wanted), [], np.zeros(0, int), np.zeros(0, int), None)
+            return _Selection(list(wanted), [], np.zeros(0, int), np.zeros(0, int), None, num_cells)
         alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
         in_blocks = [shard for shard, _ in wanted if shard.blocks is not None]
         parts = [shard.masked_blocks(rows) for shard, rows in wanted if shard.blocks is not None]
@@ -167,7 +182,7 @@ class CellIndex:
         )
         first_block = np.cumsum([0, *(len(part[0]) for part in parts)])[:-1]
         shortlist = kernel.Shortlist(library, addresses, masks) if in_blocks else None
-        return _Selection(alone, in_blocks, first_block, first_row, shortlist)
+        return _Selection(alone, in_blocks, first_block, first_row, shortlist, num_cells)
 
     def _search_alone(self, shard: Shard, rows: Rows | None, table: Floats, k: int) -> Matches:
         is_large = rows is None and len(shard) >= self._graph_from_cells

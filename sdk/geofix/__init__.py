@@ -19,7 +19,7 @@ from geofix.errors import (
     PackVersionError,
     PriorOutsidePack,
 )
-from geofix.fix import Candidate, Fix
+from geofix.fix import Candidate, Fix, Unrestricted
 from geofix.geo import Bounds, LatLon, distance_m
 from geofix.input_spec import InputSpec
 from geofix.localizer import Localizer, localize
@@ -52,6 +52,7 @@ __all__ = [
     "PriorOutsidePack",
     "QueryEncoder",
     "RegionPack",
+    "Unrestricted",
     "Validation",
     "__version__",
     "distance_m",

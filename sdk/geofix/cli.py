@@ -120,7 +120,8 @@ def _line(path: Path, fix: Fix) -> str:
     accuracy = (
         "accuracy unknown" if fix.accuracy_m is None else f"within {fix.accuracy_m:.0f} m (68 %)"
     )
-    return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}"
+    conflict = "  prior conflict" if fix.prior_conflict else ""
+    return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}{conflict}"
 
 
 def _feature(path: Path, fix: Fix) -> dict[str, Any]:

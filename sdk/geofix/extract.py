@@ -23,9 +23,10 @@ def extract_pack(
 ) -> Manifest:
     """Write a pack of the cells that a prior admits; return its manifest.
 
-    Codes, encoders and calibration stay as they are, so that under this prior both packs answer
-    alike; what validation photos of the whole region said is left out. Shards that lie inside as a
-    whole are copied, the others built again. The new pack is not signed.
+    Codes, encoders and calibration stay as they are, so that under this prior both packs find the
+    same cells; what validation photos of the whole region said is left out. A part cannot tell that
+    a photo shows a place outside of it, as the whole can (`Fix.prior_conflict`). Shards that lie
+    inside as a whole are copied, the others built again. The new pack is not signed.
 
     Args:
         pack: to cut from.
@@ -37,9 +38,11 @@ def extract_pack(
     Raises:
         PriorOutsidePack: it admits no cell of the pack.
         PackError: the pack is damaged.
-        ValueError: `out` is the pack itself; or "usearch" shards without the C kernel, which their
-            graphs are built with.
+        ValueError: a soft prior; `out` is the pack itself; or "usearch" shards without the C
+            kernel, which their graphs are built with.
     """
+    if prior.density is not None:
+        raise ValueError(f"{prior.description}: soft; cut with a disk, a box or cells")
     if out.exists() and out.samefile(pack.path):
         raise ValueError(f"{out} is the pack to cut from: write the part to another file")
     manifest, quantizer = pack.manifest, pack.quantizer()

@@ -20,19 +20,29 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Unrestricted:
+    """What the photo says where no prior is believed."""
+
+    latlon: LatLon
+    confidence: float | None  # None where the pack is not calibrated
+    accuracy_m: float | None  # None where it is unknown
+
+
+@dataclass(frozen=True, slots=True)
 class Fix:
     """A position and how far to trust it.
 
-    The posterior is shared out among the pack's cells and "elsewhere", a place that no cell covers.
-    Its *mode* is the best cell and its 8 neighbours. A pack that was built without queries is not
-    calibrated: its fixes are "ambiguous", and whatever needs probabilities is None.
+    The posterior is shared out among the pack's cells and "elsewhere", a place that no cell covers
+    or, under a hard prior, that it does not admit. Its *mode* is the best cell and its 8
+    neighbours. A pack that was built without queries is not calibrated: its fixes are "ambiguous",
+    and whatever needs probabilities is None.
 
     Attributes:
         status: "fixed" where the mode has at least half of the posterior; "unknown" where
             "elsewhere" has; "ambiguous" between.
         latlon: mean of the mode, WGS84 degrees.
-        accuracy_m: radius around `latlon` that holds 68 % of the whole posterior, other places
-            included; None where "elsewhere" leaves less than that.
+        accuracy_m: radius around `latlon` that holds the truth for 68 % of photos like those that
+            the pack was calibrated with, other places in the pack included; None where unknown.
         radius95_m: the same for 95 %.
         covariance_m2: ((east, east-north), (east-north, north)) of the position if the mode is
             right: for a filter that weighs or rejects the fix by `confidence`.
@@ -41,6 +51,12 @@ class Fix:
         pack_id: of the pack that answered.
         captured_at: when the photo was taken, from its EXIF.
         timings_ms: what each stage took.
+        prior_conflict: the photo speaks against the prior, more than one right prior in fifty makes
+            it seem. A hard prior bounds `latlon` nevertheless.
+        prior_gain: natural logarithm of how many times likelier the prior makes the mode than the
+            photo alone does: 0 is vision alone. None without a prior, or where only its inside was
+            searched.
+        unrestricted: the answer without the prior, where there is a conflict.
     """
 
     status: str
@@ -53,6 +69,9 @@ class Fix:
     pack_id: str
     captured_at: datetime | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    prior_conflict: bool = False
+    prior_gain: float | None = None
+    unrestricted: Unrestricted | None = None
 
     @property
     def cell(self) -> str:
@@ -84,6 +103,15 @@ class Fix:
             "pack_id": self.pack_id,
             "captured_at": self.captured_at and self.captured_at.isoformat(),
             "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
+            "prior_conflict": self.prior_conflict,
+            "prior_gain": _rounded(self.prior_gain, 3),
+            "unrestricted": self.unrestricted
+            and {
+                "lat": round(self.unrestricted.latlon.lat, 7),
+                "lon": round(self.unrestricted.latlon.lon, 7),
+                "confidence": _rounded(self.unrestricted.confidence, 4),
+                "accuracy_m": _rounded(self.unrestricted.accuracy_m, 1),
+            },
         }
 
 

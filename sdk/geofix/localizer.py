@@ -8,27 +8,33 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from geofix.answer import (
+    elsewhere_logit,
+    find,
+    fix_from_found,
+    nothing_inside,
+    summed_views,
+    unrestricted,
+)
 from geofix.backends import BACKENDS, open_encoder
 from geofix.coverage import Coverage
 from geofix.encoder import QueryEncoder
 from geofix.encoder_files import read_model
 from geofix.errors import BackendUnavailable, PriorOutsidePack
-from geofix.fix import Candidate, Fix
-from geofix.geo import LatLon
+from geofix.fix import Fix
+from geofix.image_statistics import image_statistics
 from geofix.images import ImageSource, fit_image, load_photo, prepare_image
 from geofix.input_spec import InputSpec
-from geofix.manifest import EncoderEntry, Manifest
+from geofix.manifest import EncoderEntry
 from geofix.pack import RegionPack
-from geofix.posterior import NUM_CANDIDATES, Calibration, posterior
+from geofix.posterior import Calibration
 from geofix.prior import Prior
 from geofix.signing import Key
-from geofix_index import CellIndex, Matches
-from geofix_index import cells as s2
+from geofix_index import CellIndex
 
 _log = logging.getLogger("geofix")
 
@@ -167,9 +173,10 @@ class Localizer:
 
         Raises:
             ImageError: the image cannot be decoded.
-            PriorOutsidePack: the prior admits no cell of the pack.
+            PriorOutsidePack: a hard prior admits no cell of the pack.
             BackendUnavailable: the pack has no encoder.
-            ValueError, TypeError: an argument out of range or of a wrong type.
+            ValueError, TypeError: an argument out of range or of a wrong type; a soft prior in a
+                pack that is not calibrated.
             OSError: the file cannot be read.
         """
         encoder, spec = self._query_encoder()
@@ -180,9 +187,62 @@ class Localizer:
         clock.stop("preprocess")
         embedding = encoder.encode(pixels[None])[0]
         clock.stop("encode")
-        return self._fix(embedding, prior, k, clock, captured_at=photo.captured_at)
+        strangeness = self._strangeness(pixels)
+        return self._fix(
+            embedding, prior, k, clock, captured_at=photo.captured_at, strangeness=strangeness
+        )
 
-    def embed(self, images: Iterable[ImageSource], *, encoding: str = "rgb8") -> npt.NDArray[Any]:
+    def localize_views(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        prior: Prior | None = None,
+        k: int = 5,
+        encoding: str = "rgb8",
+        hfov_deg: float | None = None,
+    ) -> Fix:
+        """Return where several cameras of one rig were at an instant, their evidence summed.
+
+        V views count like sqrt(V) independent ones, and a candidate's score is the sum of its
+        scores over sqrt(V). A view that looks like no photo is left out where there are others.
+
+        Args:
+            images: at least one, from cameras a few metres apart.
+            prior: where the rig can be.
+            k: number of candidates in the fix.
+            encoding: of arrays.
+            hfov_deg: horizontal field of view of all cameras, where known.
+
+        Raises what `localize` does, and ValueError without an image.
+        """
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise TypeError("images is one image, want a list of images")
+        encoder, spec = self._query_encoder()
+        clock = _Clock()
+        photos = [load_photo(i, encoding=encoding, target=spec, hfov_deg=hfov_deg) for i in images]
+        if not photos:
+            raise ValueError("images is empty, want at least one image")
+        clock.stop("decode")
+        pixels = [fit_image(photo.pixels, spec, hfov_deg=hfov_deg) for photo in photos]
+        clock.stop("preprocess")
+        # One by one: an engine may be bound to a batch of one.
+        embeddings = np.stack([encoder.encode(view[None])[0] for view in pixels])
+        clock.stop("encode")
+        strange = np.array([self._strangeness(view) for view in pixels])
+        embedding, strangeness, num_views = summed_views(embeddings, strange)
+        return self._fix(
+            embedding,
+            prior,
+            k,
+            clock,
+            captured_at=photos[0].captured_at,
+            strangeness=strangeness,
+            num_views=num_views,
+        )
+
+    def embed(
+        self, images: Iterable[ImageSource], *, encoding: str = "rgb8"
+    ) -> npt.NDArray[np.float32]:
         """Return the embeddings of photos, (B, D) float32, each of unit length.
 
         Raises:
@@ -202,9 +262,11 @@ class Localizer:
     ) -> Fix:
         """Return the place of an embedding (D,), by this pack's encoder or the team's own.
 
+        The picture is not seen, so that one of nothing may find a place.
+
         Raises:
-            PriorOutsidePack: the prior admits no cell of the pack.
-            ValueError: an embedding of another length, or not finite.
+            PriorOutsidePack: a hard prior admits no cell of the pack.
+            ValueError: an embedding of another length, or not finite; or as in `localize`.
         """
         return self._fix(embedding, prior, k, _Clock(), captured_at=None)
 
@@ -216,20 +278,47 @@ class Localizer:
         clock: "_Clock",
         *,
         captured_at: datetime | None,
+        strangeness: float = 0.0,
+        num_views: int = 1,
     ) -> Fix:
         pack, index = self._opened()
         if k < 1:
             raise ValueError(f"k is {k}, want at least 1")
         if prior is not None and not isinstance(prior, Prior):
             raise TypeError(f"prior is {prior!r}, want a Prior: Prior.disk(lat, lon, radius_m=500)")
-        region = None if prior is None else prior.region
-        matches = index.search(embedding, k=max(k, NUM_CANDIDATES), region=region)
-        if prior is not None and len(matches.cells) == 0:
-            raise PriorOutsidePack(_nothing_inside(prior, pack.manifest))
+        calibration = self._calibration()
+        elsewhere = 0.0
+        if calibration is not None:
+            elsewhere = elsewhere_logit(
+                calibration,
+                num_cells=index.num_cells,
+                strangeness=strangeness,
+                num_views=num_views,
+            )
+        found = find(index, embedding, calibration, prior=prior, k=k, elsewhere=elsewhere)
+        if prior is not None and prior.density is None and found.num_inside == 0:
+            raise PriorOutsidePack(nothing_inside(prior, pack.manifest))
         clock.stop("search")
-        fix = _fix_from_matches(matches, self._calibration(), k, pack.manifest.pack_id)
+        fix = fix_from_found(
+            found,
+            calibration,
+            prior=prior,
+            k=k,
+            elsewhere=elsewhere,
+            pack_id=pack.manifest.pack_id,
+        )
+        if fix.prior_conflict:
+            answer = unrestricted(index, embedding, calibration, elsewhere=elsewhere)
+            fix = replace(fix, unrestricted=answer)
         clock.stop("posterior")
         return replace(fix, captured_at=captured_at, timings_ms=clock.timings_ms())
+
+    def _strangeness(self, pixels: npt.NDArray[np.uint8]) -> float:
+        """Return how little a picture looks like those of the calibration, in nats."""
+        calibration = self._calibration()
+        if calibration is None or calibration.image_statistics is None:
+            return 0.0
+        return float(calibration.image_statistics.strangeness(image_statistics(pixels)))
 
     def _calibration(self) -> Calibration | None:
         if self._entry is not None:
@@ -290,43 +379,6 @@ def _open_encoder(
             f"{pack.manifest.dim}"
         )
     return encoder
-
-
-def _nothing_inside(prior: Prior, manifest: Manifest) -> str:
-    box, edge_m = manifest.bounds, s2.mean_edge_m(manifest.cell_level)
-    return (
-        f"the prior ({prior.description}) admits no cell of pack {manifest.pack_id!r}, which lies "
-        f"in {box.south}, {box.west} to {box.north}, {box.east}. A cell counts where its centre "
-        f"lies inside, and is {edge_m:.0f} m wide: widen a small prior; are lat and lon swapped?"
-    )
-
-
-def _fix_from_matches(
-    matches: Matches, calibration: Calibration | None, k: int, pack_id: str
-) -> Fix:
-    # Whatever k is, as many cells share the probability as in the fit of the calibration.
-    sharing = Matches(matches.cells[:NUM_CANDIDATES], matches.scores[:NUM_CANDIDATES])
-    found = posterior(sharing, calibration)
-    centres = s2.latlon_from_cell(matches.cells[:k])
-    shares: list[float | None] = [None] * k
-    if found.probabilities is not None:
-        shares = [*found.probabilities.tolist(), *[0.0] * k]
-    candidates = tuple(
-        Candidate(s2.token_from_cell(int(cell)), LatLon(*centre), float(score), share)
-        for cell, centre, score, share in zip(
-            matches.cells[:k], centres.tolist(), matches.scores[:k], shares, strict=False
-        )
-    )
-    return Fix(
-        status=found.status,
-        latlon=found.latlon,
-        accuracy_m=found.accuracy_m,
-        radius95_m=found.radius95_m,
-        covariance_m2=found.covariance_m2,
-        confidence=found.confidence,
-        candidates=candidates,
-        pack_id=pack_id,
-    )
 
 
 class _Clock:

@@ -2,14 +2,23 @@
 
 The posterior over the candidates i with scores s_i, and "elsewhere" (a place that no cell covers):
 
-    P(i) = exp(s_i / T) / Z,   P(elsewhere) = exp(b / T) / Z,   Z = sum_i exp(s_i / T) + exp(b / T)
+    P(i) = w_i exp(s_i / T) / Z,   P(elsewhere) = exp(b / T + strangeness) / Z
 
-T (temperature) and b (elsewhere score) are fitted on validation queries, and belong to the encoder
-whose embeddings were scored. A cell's probability is spread evenly over the cell.
+with Z so that they sum to one. T (temperature) and b (elsewhere score) are fitted on validation
+queries, and belong to the encoder whose embeddings were scored. w_i is what a prior says
+(prior_weights.py), 1 without one; strangeness is what the picture itself says
+(image_statistics.py), 0 for one like those that were calibrated with. A cell's probability is
+spread evenly over the cell.
+
+A radius holds a share of the map's part of the posterior, that is of all but elsewhere. Which share
+it takes for 68 % of validation photos to lie inside, they say themselves (`levels`): recalibration
+as of Kuleshov et al. 2018, "Accurate Uncertainties for Deep Learning Using Calibrated Regression".
+A calibration of version 1 has no levels: a radius is then one that holds 68 % of the whole
+posterior, elsewhere included.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,18 +26,21 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix.geo import LatLon, east_north_m, latlon_from_east_north
+from geofix.image_statistics import StatisticsModel
 from geofix.validation import Validation
 from geofix_index import Matches
 from geofix_index import cells as s2
-from geofix_index.sphere import great_circle_m
 
 NUM_CANDIDATES = 256  # cells that share the probability; the rest counts as impossible
 FIXED_CONFIDENCE = 0.5  # a mode with at least this mass is a fix
 UNKNOWN_ELSEWHERE = 0.5  # an answer with at least this mass elsewhere is none
 ELSEWHERE_SHARE = 0.1  # of photos are taken to show a place that the map lacks
+SHARES = (0.68, 0.95)  # of truths inside accuracy_m and radius95_m
 # Where validation photos were taken: anywhere, in cells that ground photos were trained on, others.
 KINDS_OF_PLACE = ("all", "photographed", "not_photographed")
-_FAR_M = 500.0  # cells beyond this stand for a map that lacks the query's place
+CALIBRATION_VERSION = 2  # 1 had temperature and elsewhere alone
+_ROUNDING = 1e-5  # more than sums of probabilities are off by
+_NEGLIGIBLE = 1e-8  # of the largest probability: what radii do without
 _SPREAD = 4  # a cell is 4 x 4 points when radii are counted
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +53,12 @@ class Calibration:
     temperature: float
     elsewhere: float
     validation: Mapping[str, Validation] = field(default_factory=dict)  # by KINDS_OF_PLACE
+    # Shares of the map's part of the posterior whose radii held 68 % and 95 % of validation photos.
+    levels: tuple[float, float] | None = None  # None: of version 1
+    # Nats by which the whole map explains a photo better than a prior does, from which on the prior
+    # is taken to be wrong; None: it was not measured.
+    conflict: float | None = None
+    image_statistics: StatisticsModel | None = None  # None: any picture is taken for a photo
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < math.inf and math.isfinite(self.elsewhere)):
@@ -48,6 +66,10 @@ class Calibration:
                 f"calibration {self.temperature}, {self.elsewhere}: want a positive temperature "
                 "and a finite elsewhere score"
             )
+        if self.levels is not None and not 0 < self.levels[0] <= self.levels[1] <= 1:
+            raise ValueError(f"levels are {self.levels}, want two shares that ascend")
+        if self.conflict is not None and not math.isfinite(self.conflict):
+            raise ValueError(f"conflict is {self.conflict}, want a number of nats")
         unknown = sorted(set(self.validation) - set(KINDS_OF_PLACE))
         if unknown:
             raise ValueError(f"validation of {unknown}, want some of {', '.join(KINDS_OF_PLACE)}")
@@ -55,8 +77,15 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; `from_json` reads it."""
         content: dict[str, Any] = {
-            "temperature": self.temperature, "elsewhere": self.elsewhere
-        }  # fmt: skip
+            "temperature": self.temperature,
+            "elsewhere": self.elsewhere,
+        }
+        if self.levels is not None:
+            content |= {"version": CALIBRATION_VERSION, "levels": list(self.levels)}
+        if self.conflict is not None:
+            content["conflict"] = self.conflict
+        if self.image_statistics is not None:
+            content["image_statistics"] = self.image_statistics.to_json()
         if self.validation:
             content["validation"] = {
                 kind: photos.to_json() for kind, photos in self.validation.items()
@@ -65,18 +94,46 @@ class Calibration:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Calibration":
-        """Read the JSON form; raise ValueError where it is none."""
-        values: list[Any] = [content.get(name) for name in ("temperature", "elsewhere")]
-        if not all(type(value) in (int, float) for value in values):
+        """Read the JSON form, of version 1 (which had no version), too.
+
+        Raises:
+            ValueError: it is none, or of a later version.
+        """
+        version = content.get("version", 1)
+        if type(version) is not int or not 1 <= version <= CALIBRATION_VERSION:
             raise ValueError(
-                f"temperature and elsewhere of a calibration are {values}, want two numbers"
+                f"calibration of version {version!r}, this geofix reads up to "
+                f"{CALIBRATION_VERSION}: install a newer one"
             )
+        temperature, elsewhere = _numbers(content, "temperature", "elsewhere")
         validation = content.get("validation", {})
         if not isinstance(validation, dict):
             raise ValueError(f"validation is {validation!r}, want an object")
         of_kind = {kind: Validation.from_json(photos) for kind, photos in validation.items()}
-        temperature, elsewhere = map(float, values)
-        return cls(temperature, elsewhere, of_kind)
+        if version == 1:  # later members, which its readers had to pass over, mean nothing
+            return cls(temperature, elsewhere, of_kind)
+        statistics = content.get("image_statistics")
+        return cls(
+            temperature,
+            elsewhere,
+            of_kind,
+            levels=_levels(content.get("levels")),
+            conflict=_numbers(content, "conflict")[0] if "conflict" in content else None,
+            image_statistics=None if statistics is None else StatisticsModel.from_json(statistics),
+        )
+
+
+def _numbers(content: Mapping[str, Any], *names: str) -> list[float]:
+    values: list[Any] = [content.get(name) for name in names]
+    if not all(type(value) in (int, float) for value in values):
+        raise ValueError(f"{' and '.join(names)} of a calibration: {values}, want numbers")
+    return [float(value) for value in values]
+
+
+def _levels(value: Any) -> tuple[float, float]:
+    if not (isinstance(value, list) and [type(v) in (int, float) for v in value] == [True, True]):
+        raise ValueError(f"levels of a calibration are {value!r}, want two numbers")
+    return float(value[0]), float(value[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,143 +147,121 @@ class Posterior:
     covariance_m2: tuple[tuple[float, float], tuple[float, float]] | None
     confidence: float | None
     probabilities: Floats | None  # (K,) of the candidates; None where nothing is calibrated
+    in_mode: npt.NDArray[np.bool_]  # (K,) which candidates are the mode
+    centres: Floats  # (K, 2) of the candidates, degrees
 
 
-def posterior(matches: Matches, calibration: Calibration | None) -> Posterior:
-    """Return the posterior of at least one match."""
+def posterior(
+    matches: Matches,
+    calibration: Calibration | None,
+    *,
+    log_weights: Floats | None = None,
+    elsewhere: float | None = None,
+) -> Posterior:
+    """Return the posterior of at least one match.
+
+    Args:
+        matches: candidates, the most probable first.
+        calibration: of the encoder; None claims nothing.
+        log_weights: (K,) what is added to scores / T, as a prior does.
+        elsewhere: the logit of all places that are no candidates; None is that of the calibration.
+    """
     centres = s2.latlon_from_cell(matches.cells)
     best = LatLon(*centres[0].tolist())
-    if calibration is None:
-        return Posterior("ambiguous", best, None, None, None, None, None)
-    probabilities, elsewhere = _probabilities(matches.scores, calibration)
     in_mode = np.isin(matches.cells, [matches.cells[0], *s2.neighbours(matches.cells[0])])
+    if calibration is None:
+        return Posterior("ambiguous", best, None, None, None, None, None, in_mode, centres)
+    logits = matches.scores.astype(np.float64) / calibration.temperature
+    logits = logits if log_weights is None else logits + log_weights
+    rest = calibration.elsewhere / calibration.temperature if elsewhere is None else elsewhere
+    probabilities = np.exp(logits - np.logaddexp(log_sum(logits), rest))
     mass = float(probabilities[in_mode].sum())
+    status = status_of(mass, 1 - min(1.0, float(probabilities.sum())))
     edge_m = s2.mean_edge_m(int(s2.level_of(matches.cells[0])))
-    if mass > 0:
-        offsets = east_north_m(*centres[in_mode].T, origin=best)
-        weights = probabilities[in_mode] / mass
-        mean = weights @ offsets
-        apart = offsets - mean
-        covariance = (apart * weights[:, None]).T @ apart + np.eye(2) * edge_m**2 / 12
-        latlon = LatLon(*latlon_from_east_north(mean, origin=best).tolist())
-    else:  # so surely elsewhere that no mass is left in float64
-        covariance, latlon = np.eye(2) * edge_m**2 / 12, best
-    radii = _radii(centres, probabilities, edge_m, latlon, shares=(0.68, 0.95))
+    on_map = np.exp(logits - log_sum(logits))
+    latlon, covariance = _moments(centres[in_mode], on_map[in_mode], edge_m, best)
+    radii: tuple[float | None, ...] = (None, None)
+    if calibration.levels is None:
+        radii = radii_m(centres, probabilities, edge_m, latlon, shares=SHARES)
+    elif status != "unknown":
+        radii = radii_m(centres, on_map, edge_m, latlon, shares=calibration.levels)
     (xx, xy), (_, yy) = covariance.tolist()
     return Posterior(
-        status=_status(mass, elsewhere),
+        status=status,
         latlon=latlon,
         accuracy_m=radii[0],
         radius95_m=radii[1],
         covariance_m2=((xx, xy), (xy, yy)),
         confidence=mass,
         probabilities=probabilities,
+        in_mode=in_mode,
+        centres=centres,
     )
 
 
-def fit_calibration(found: Sequence[Matches], truth: Floats) -> Calibration:
-    """Fit temperature and elsewhere score to how an index answers queries of known place.
+def log_sum(logits: Floats) -> float:
+    """Return log(sum(exp(logits))), -inf for none."""
+    top = float(logits.max(initial=-math.inf))
+    return top if math.isinf(top) else top + math.log(float(np.exp(logits - top).sum()))
 
-    Each query counts twice: as it is, where its true cell should be likely; and, with the weight of
-    `ELSEWHERE_SHARE`, against the cells beyond 500 m alone, as if the map lacked its place, where
-    "elsewhere" should be. The pair with the largest likelihood is found on a grid that is refined
-    three times.
+
+def distances_m(
+    centres: Floats, probabilities: Floats, edge_m: float, place: LatLon
+) -> tuple[Floats, Floats]:
+    """Return how far the posterior's mass lies from a place: distances, ascending, and mass within.
 
     Args:
-        found: for each query its matches, best first, as many as the posterior will get.
-        truth: (Q, 2) latitudes and longitudes of the queries, Q at least 1.
+        centres: (K, 2) degrees, of cells.
+        probabilities: (K,) of the cells, each spread over 4 x 4 points of its cell.
+        edge_m: of a cell.
+        place: to measure from.
+
+    Returns:
+        Two arrays (at most 16 K,).
     """
-    if len(found) == 0 or len(found) != len(truth):
-        raise ValueError(f"{len(found)} answers for {len(truth)} places, want as many and some")
-    scores, is_true, is_far = _query_table(found, truth)
-    known = np.asarray(is_true.any(axis=1))  # the other queries' cells are not in the map
-    finite = scores[np.isfinite(scores)]
-    top, spread = float(finite.max()), float(np.ptp(finite)) or 1.0  # scores come at any scale
-    temperatures, offsets = np.geomspace(0.002, 1.0, 16), np.linspace(-1.0, 0.5, 16)
-    best = (math.inf, 1.0, 0.0)
-    for _ in range(3):
-        for temperature in temperatures:
-            for offset in offsets:
-                values = float(temperature) * spread, top + float(offset) * spread
-                loss = _loss(scores, is_true, is_far, known, *values)
-                best = min(best, (loss, float(temperature), float(offset)))
-        step_t = (temperatures[1] / temperatures[0]) ** np.linspace(-1, 1, 9)
-        step_b = (offsets[1] - offsets[0]) * np.linspace(-1, 1, 9)
-        temperatures, offsets = best[1] * step_t, best[2] + step_b
-    return Calibration(temperature=best[1] * spread, elsewhere=top + best[2] * spread)
-
-
-def _probabilities(
-    scores: npt.NDArray[np.float32], calibration: Calibration
-) -> tuple[Floats, float]:
-    logits = np.append(scores.astype(np.float64), calibration.elsewhere) / calibration.temperature
-    weights = np.exp(logits - logits.max())
-    weights /= weights.sum()
-    return weights[:-1], float(weights[-1])
-
-
-def _status(mass: float, elsewhere: float) -> str:
-    if elsewhere >= UNKNOWN_ELSEWHERE:
-        return "unknown"
-    return "fixed" if mass >= FIXED_CONFIDENCE else "ambiguous"
-
-
-def _radii(
-    centres: Floats,
-    probabilities: Floats,
-    edge_m: float,
-    latlon: LatLon,
-    *,
-    shares: tuple[float, ...],
-) -> list[float | None]:
-    """Return the radii around `latlon` that hold shares of the whole posterior."""
+    kept = probabilities >= _NEGLIGIBLE * probabilities.max()
+    centres, probabilities = centres[kept], probabilities[kept]
     ticks = ((np.arange(_SPREAD) + 0.5) / _SPREAD - 0.5) * edge_m
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
-    points = east_north_m(*centres.T, origin=latlon)[:, None, :] + grid
+    points = east_north_m(*centres.T, origin=place)[:, None, :] + grid
     distance = np.hypot(points[..., 0], points[..., 1]).ravel()
     order = np.argsort(distance)
     mass = np.cumsum(np.repeat(probabilities / len(grid), len(grid))[order])
-    at = [int(np.searchsorted(mass, share)) for share in shares]
-    return [float(distance[order[i]]) if i < len(order) else None for i in at]
+    return distance[order], mass
 
 
-def _query_table(
-    found: Sequence[Matches], truth: Floats
-) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return scores (Q, K), which cell is the true one, and which are far from it.
+def radii_m(
+    centres: Floats,
+    probabilities: Floats,
+    edge_m: float,
+    place: LatLon,
+    *,
+    shares: tuple[float, ...],
+) -> tuple[float | None, ...]:
+    """Return the radii around a place that hold shares of the mass; None where that is too little.
 
-    Absent matches have score -inf.
+    The other arguments are those of `distances_m`.
     """
-    width = max(len(matches.cells) for matches in found)
-    scores = np.full((len(found), width), -np.inf)
-    is_true, is_far = np.zeros(scores.shape, bool), np.zeros(scores.shape, bool)
-    for row, (matches, place) in enumerate(zip(found, truth, strict=True)):
-        num = len(matches.cells)
-        own = s2.cell_from_latlon(*place, level=int(s2.level_of(matches.cells[0])))
-        centres = s2.latlon_from_cell(matches.cells)
-        scores[row, :num] = matches.scores
-        is_true[row, :num] = matches.cells == own
-        is_far[row, :num] = great_circle_m(*place, *centres.T) > _FAR_M
-    return scores, is_true, is_far
+    distance, mass = distances_m(centres, probabilities, edge_m, place)
+    mass[-1] += _ROUNDING  # so that all of it is all of it
+    at = np.searchsorted(mass, shares).tolist()
+    return tuple(float(distance[i]) if i < len(distance) else None for i in at)
 
 
-def _loss(
-    scores: Floats,
-    is_true: npt.NDArray[np.bool_],
-    is_far: npt.NDArray[np.bool_],
-    known: npt.NDArray[np.bool_],
-    temperature: float,
-    elsewhere: float,
-) -> float:
-    """Return the negative log-likelihood of the truth, and of "elsewhere" on the map without it."""
-    logits, rest = scores / temperature, elsewhere / temperature
-    top = np.maximum(np.max(logits, axis=1), rest)
-    weights = np.exp(logits - top[:, None])
-    at_rest = np.exp(rest - top)
-    total = weights.sum(axis=1) + at_rest
-    true = np.where(known, (weights * is_true).sum(axis=1), at_rest)
-    far = (weights * is_far).sum(axis=1) + at_rest
-    tiny = 1e-300
-    here = np.log(np.maximum(true, tiny) / total)
-    away = np.log(np.maximum(at_rest, tiny) / np.maximum(far, tiny))
-    return -float(((1 - ELSEWHERE_SHARE) * here + ELSEWHERE_SHARE * away).mean())
+def _moments(
+    centres: Floats, probabilities: Floats, edge_m: float, origin: LatLon
+) -> tuple[LatLon, Floats]:
+    """Return mean and covariance of cells, each an even square."""
+    offsets = east_north_m(*centres.T, origin=origin)
+    weights = probabilities / probabilities.sum()
+    mean = weights @ offsets
+    apart = offsets - mean
+    covariance = (apart * weights[:, None]).T @ apart + np.eye(2) * edge_m**2 / 12
+    return LatLon(*latlon_from_east_north(mean, origin=origin).tolist()), covariance
+
+
+def status_of(mass: float, elsewhere: float) -> str:
+    """Return the status of a fix, of the probabilities of its mode and of "elsewhere"."""
+    if elsewhere >= UNKNOWN_ELSEWHERE:
+        return "unknown"
+    return "fixed" if mass >= FIXED_CONFIDENCE else "ambiguous"

@@ -16,10 +16,11 @@ from PIL import Image
 import geofix
 from geofix.cli import main
 from geofix.geo import distance_m
+from geofix.posterior import Calibration
 from geofix_index import cells as s2
 from tests.command_line import Run, runner
 from tests.geofix.forgery import flipped, read_contents, with_manifest
-from tests.tiny_pack import TinyRegion
+from tests.tiny_pack import CALIBRATION, TinyRegion
 
 PACK_COMMANDS = ["info", "verify", "diff", "extract", "keygen", "sign"]
 COMMANDS = ["", "localize", "pack", *(f"pack {c}" for c in PACK_COMMANDS), "info"]
@@ -72,6 +73,25 @@ def test_each_photo_gets_a_line(
         assert re.search(r" m \(68 %\)  confidence (0\.9|1\.0)", line)
 
 
+def test_a_prior_conflict_is_said(
+    run: Run, photos: list[Path], region: TinyRegion, tmp_path: Path
+) -> None:
+    known = Calibration(
+        CALIBRATION.temperature, CALIBRATION.elsewhere, levels=(0.7, 0.9), conflict=3.0
+    )
+    encoder = replace(region.encoder, calibration=known)
+    pack = region.write(tmp_path / "known.geofix", encoders=[encoder])
+    for row, end in ((0, ""), (-1, "  prior conflict")):
+        lat, lon = s2.latlon_from_cell(region.cells[row]).tolist()
+        outcome = run("localize", pack, photos[0], "--prior", f"{lat},{lon},300")
+        assert re.search(rf"confidence 0\.\d\d{end}\n|confidence 1\.00{end}\n", outcome.out), end
+    answer = json.loads(
+        run("localize", pack, photos[0], "--prior", f"{lat},{lon},300", "--json").out
+    )
+    assert answer["prior_conflict"] is True
+    assert set(answer["unrestricted"]) == {"lat", "lon", "confidence", "accuracy_m"}
+
+
 def test_json_is_one_flat_object_a_line(
     run: Run, pack_path: Path, photos: list[Path], region: TinyRegion
 ) -> None:
@@ -84,6 +104,7 @@ def test_json_is_one_flat_object_a_line(
         assert list(answer) == [
             *("image", "lat", "lon", "cell", "status", "accuracy_m", "radius95_m"),
             *("covariance_m2", "confidence", "candidates", "pack_id", "captured_at", "timings_ms"),
+            *("prior_conflict", "prior_gain", "unrestricted"),
         ]
         assert answer["status"] == "fixed"
         assert answer["pack_id"] == "tiny"

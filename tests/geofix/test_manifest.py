@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
 from geofix.canonical_json import canonical_json
 from geofix.errors import PackError, PackFormatError, PackVersionError
+from geofix.image_statistics import fit_statistics
 from geofix.manifest import Manifest
 from geofix.posterior import Calibration
 from tests.geofix.forgery import read_contents
@@ -263,6 +265,46 @@ def test_the_schema_takes_manifests_that_the_reader_takes(
         assert schema.is_valid(json.loads(read_contents(path)["manifest.json"])), path
     for place in OPTIONAL:
         assert schema.is_valid(json.loads(without(manifest, place))), place
+
+
+CALIBRATION = Calibration(
+    0.25,
+    -1.5,
+    levels=(0.6, 0.9),
+    conflict=2.0,
+    image_statistics=fit_statistics(np.random.default_rng(0).normal(0, 1, (40, 12))),
+)
+
+
+def test_the_second_version_of_a_calibration_is_taken_by_schema_and_reader(
+    schema: Draft202012Validator, manifest: Json
+) -> None:
+    content = with_value(manifest, ("calibration",), CALIBRATION.to_json())
+    assert schema.is_valid(json.loads(content))
+    assert Manifest.from_bytes(content).calibration == CALIBRATION
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 3},
+        {"version": "2"},
+        {"levels": [0.5]},
+        {"levels": [0.5, 2]},
+        {"levels": None},
+        {"conflict": "x"},
+        {"image_statistics": {"mean": [0] * 12}},
+        {"image_statistics": {**CALIBRATION.to_json()["image_statistics"], "limit": 0}},
+        {"image_statistics": {**CALIBRATION.to_json()["image_statistics"], "mean": [0] * 11}},
+    ],
+)
+def test_a_calibration_with_something_wrong_is_refused_by_schema_and_reader(
+    schema: Draft202012Validator, manifest: Json, change: Json
+) -> None:
+    content = with_value(manifest, ("calibration",), {**CALIBRATION.to_json(), **change})
+    assert not schema.is_valid(json.loads(content))
+    with pytest.raises(PackFormatError):
+        Manifest.from_bytes(content)
 
 
 def test_the_schema_refuses_what_is_missing_or_of_another_type(

@@ -149,6 +149,17 @@ def test_written_queries_read_back(
     np.testing.assert_array_equal(read.embeddings, queries.embeddings)
     np.testing.assert_array_equal(read.latlon, queries.latlon)
     assert read.slices == slices
+    assert read.image_statistics is None
+
+
+def test_image_statistics_of_queries_read_back(queries: Queries, tmp_path: Path) -> None:
+    path = tmp_path / "queries.safetensors"
+    statistics = np.random.default_rng(0).random((64, 12), np.float32)
+    write_queries(replace(queries, image_statistics=statistics), path)
+    np.testing.assert_array_equal(read_queries(path).image_statistics, statistics)
+    write_queries(replace(queries, image_statistics=statistics[:, :5]), path)
+    with pytest.raises(CellCodesError, match=r"image_statistics is \(64, 5\), want \(64, 12\)"):
+        read_queries(path)
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 4, 300, -1])

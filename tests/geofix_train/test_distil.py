@@ -102,7 +102,9 @@ def test_a_student_leaves_its_validation_photos_as_it_embeds_them(
         read_queries(run / "codes" / "queries.safetensors") for run in (student, teacher)
     )
     np.testing.assert_array_equal(own.latlon, taught.latlon)
+    assert own.slices == taught.slices != ()
     assert own.embeddings.shape == taught.embeddings.shape
+    assert own.image_statistics is not None
     assert not np.allclose(own.embeddings, taught.embeddings)
     np.testing.assert_allclose(np.linalg.norm(own.embeddings, axis=1), 1, rtol=1e-5)
 

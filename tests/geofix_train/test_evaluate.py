@@ -58,6 +58,7 @@ def encoded_by_hand(codes: CellCodes, config: FitConfig, tests: npt.ArrayLike) -
     return EncodedRun(
         config, PhotoTable.from_columns(content), embeddings, grid, prototypes=EYE[:1],
         mean_prototypes=EYE[2:3], cells=codes.cells, aerial=codes.aerial,
+        image_statistics=np.zeros((num, 12), np.float32),
     )  # fmt: skip
 
 

@@ -161,11 +161,10 @@ def test_photos_of_every_tenth_place_are_kept_aside_where_a_table_has_no_splits(
 ) -> None:
     twice = np.repeat(np.arange(NUM), 2)  # two photos from each place
     columns = {**table[twice].columns, "split": np.array([""] * 2 * NUM)}
-    features = photos.features[twice]
-    made = training_free_codes(
-        replace(photos, table=PhotoTable(columns, table.root), features=features)
-    )
+    made = training_free_codes(replace(photos[twice], table=PhotoTable(columns, table.root)))
     assert made.queries is not None
+    assert made.queries.image_statistics is not None
+    assert len(made.queries.image_statistics) == len(made.queries.latlon)
     aside = made.queries.latlon
     assert NUM // 10 <= len(aside) // 2 <= NUM // 10 + 2
     _, counts = np.unique(aside, axis=0, return_counts=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from geofix.image_statistics import NUM_STATISTICS
 from geofix_index import cells as s2
 from geofix_train.prototypes import PrototypeGrid
 from geofix_train.whole_file import whole_file
@@ -103,6 +104,7 @@ class Queries:
     embeddings: Floats  # (Q, D)
     latlon: npt.NDArray[np.float64]  # (Q, 2)
     slices: tuple[str, ...] = ()
+    image_statistics: Floats | None = None  # (Q, 12), what geofix tells strange pictures by
 
 
 def mix(prototypes: Floats, aerial: Floats, *, kappa: float) -> Floats:
@@ -217,15 +219,28 @@ def write_queries(queries: Queries, path: Path) -> None:
         "embeddings": queries.embeddings,
         "latlon": queries.latlon,
     }
+    if queries.image_statistics is not None:
+        tensors["image_statistics"] = queries.image_statistics
     metadata = {"format": str(QUERIES_FORMAT), "slices": json.dumps(list(queries.slices))}
     _save(tensors, path, metadata)
 
 
 def read_queries(path: Path) -> Queries:
     """Read `queries.safetensors`; raise CellCodesError where it is not one."""
-    tensors, metadata = _load(path, ("embeddings", "latlon"), wanted_format=QUERIES_FORMAT)
+    tensors, metadata = _load(
+        path,
+        ("embeddings", "latlon"),
+        wanted_format=QUERIES_FORMAT,
+        optional=("image_statistics",),
+    )
     slices = tuple(_metadata(metadata, "slices", path))
-    return Queries(tensors["embeddings"], tensors["latlon"], slices)
+    statistics = tensors.get("image_statistics")  # files of earlier versions have none
+    if statistics is not None and statistics.shape != (len(tensors["latlon"]), NUM_STATISTICS):
+        raise CellCodesError(
+            f"{path}: image_statistics is {statistics.shape}, want "
+            f"{(len(tensors['latlon']), NUM_STATISTICS)}"
+        )
+    return Queries(tensors["embeddings"], tensors["latlon"], slices, statistics)
 
 
 def _at_centres(
@@ -253,7 +268,7 @@ def _save(tensors: dict[str, npt.NDArray[Any]], path: Path, metadata: dict[str, 
 
 
 def _load(
-    path: Path, wanted: tuple[str, ...], *, wanted_format: int
+    path: Path, wanted: tuple[str, ...], *, wanted_format: int, optional: tuple[str, ...] = ()
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Return tensors and metadata; the first of `wanted` tells this kind of file from others."""
     if path.is_dir():
@@ -265,7 +280,8 @@ def _load(
         raise CellCodesError(f"{path}: no such file: make it by geofix-train codes")
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in wanted if name in file.keys()}
+            there = [name for name in (*wanted, *optional) if name in file.keys()]
+            tensors = {name: file.get_tensor(name) for name in there}
             metadata = file.metadata() or {}
             names = sorted(file.keys())
     except (OSError, SafetensorError) as e:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import geofix_index.cells as s2
+from geofix.image_statistics import image_statistics
 from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
 from geofix_train.aerial import Mosaic
 from geofix_train.cell_codes import CellCodes, Queries, upsample, upsample_counts
@@ -41,13 +42,18 @@ class EncodedRun:
     mean_prototypes: npt.NDArray[np.float32]  # (C, D), class means of the same embeddings
     cells: npt.NDArray[np.uint64]  # sorted
     aerial: npt.NDArray[np.float32]  # (cells, D), zeros without imagery
+    image_statistics: npt.NDArray[np.float32]  # (N, 12) of every photo
     problems: tuple[str, ...] = ()  # a sentence for each row and photo that was left out
 
     def queries(self, split: str) -> Queries:
         """Return the photos of a split."""
         rows = self.table.split == split
-        latlon = self.table[rows].latlon
-        return Queries(self.embeddings[rows], latlon, tuple(slices(self.table)[rows].tolist()))
+        return Queries(
+            self.embeddings[rows],
+            self.table[rows].latlon,
+            tuple(slices(self.table)[rows].tolist()),
+            self.image_statistics[rows],
+        )
 
 
 def encode_run(
@@ -91,7 +97,29 @@ def encode_run(
     means = mean_prototypes(embeddings[table.is_train], mix, len(learned))
     aerial = encode_cells(model, mosaics, cells, config)
     problems = (*bad_rows, *unreadable)
-    return EncodedRun(config, table, embeddings, grid, learned, means, cells, aerial, problems)
+    statistics = np.array([image_statistics(photo) for photo in photos])
+    return EncodedRun(
+        config, table, embeddings, grid, learned, means, cells, aerial, statistics, problems
+    )
+
+
+def make_queries(
+    table: PhotoTable,
+    rows: npt.NDArray[np.integer],
+    images: npt.NDArray[np.uint8],
+    embeddings: npt.NDArray[np.float32],
+) -> Queries:
+    """Return photos of a table as queries.
+
+    Args:
+        table: of all photos, so that it tells which of them were seen.
+        rows: (Q,) of the queries.
+        images: (Q, H, W, 3) of these.
+        embeddings: (Q, D) of these.
+    """
+    statistics = np.array([image_statistics(image) for image in images])
+    seen = tuple(slices(table)[rows].tolist())
+    return Queries(embeddings, table[rows].latlon, seen, statistics)
 
 
 def make_codes(

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geofix_train.batches import Batch, make_batch
-from geofix_train.cell_codes import Queries, map_cell_codes, write_queries
+from geofix_train.cell_codes import map_cell_codes, write_queries
 from geofix_train.checkpoint import load_checkpoint, save_checkpoint
+from geofix_train.codes import make_queries
 from geofix_train.config import ConfigError, FitConfig
 from geofix_train.loop import take_steps
 from geofix_train.model import Encoder, best_device, embed, make_encoders
@@ -208,11 +209,11 @@ def _keep_codes(teacher: Path, run: Path) -> None:
 def _write_queries(encoder: Encoder, config: FitConfig, run: Path, *, on_error: str) -> None:
     """Keep the validation photos as the student embeds them, to calibrate packs with."""
     table, _ = read_photo_table(Path(config.data.photos), on_error=on_error)
-    table = table[table.split == "val"]
-    if len(table) == 0:
+    rows = np.flatnonzero(table.split == "val")
+    if len(rows) == 0:
         return
     photos, is_read, _ = read_photos(
-        table, input_spec(config), blur=config.data.blur, on_error=on_error
+        table[rows], input_spec(config), blur=config.data.blur, on_error=on_error
     )
-    queries = Queries(embed(encoder, photos[is_read]), table[is_read].latlon)
-    write_queries(queries, run / QUERIES)
+    rows, photos = rows[is_read], photos[is_read]
+    write_queries(make_queries(table, rows, photos, embed(encoder, photos)), run / QUERIES)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import geofix_index.cells as s2
 from geofix.backends.onnx import OnnxEncoder
+from geofix.image_statistics import image_statistics
 from geofix.input_spec import InputSpec
 from geofix_train.artifact import EncoderArtifact, write_artifact
 from geofix_train.cell_codes import (
@@ -41,10 +42,16 @@ class EncodedPhotos:
     model: onnx.ModelProto
     input_spec: InputSpec  # of the model as it is
     encoder_name: str
+    image_statistics: npt.NDArray[np.float32]  # (N, 12)
     problems: tuple[str, ...] = ()  # a sentence for each photo that was left out
 
     def __getitem__(self, rows: npt.NDArray[Any]) -> "EncodedPhotos":
-        return replace(self, table=self.table[rows], features=self.features[rows])
+        return replace(
+            self,
+            table=self.table[rows],
+            features=self.features[rows],
+            image_statistics=self.image_statistics[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ def encode_photos(
         raise TableError(f"no photo can be read; the first: {problems[0]}")
     features = _embed(wrapped, inside, photos[is_read])
     kept = table[is_read]
-    return EncodedPhotos(kept, features, model, spec, encoder.name, tuple(problems))
+    statistics = np.array([image_statistics(photo) for photo in photos[is_read]])
+    return EncodedPhotos(kept, features, model, spec, encoder.name, statistics, tuple(problems))
 
 
 def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFree:
@@ -124,7 +132,8 @@ def training_free_codes(photos: EncodedPhotos, *, level: int = 16) -> TrainingFr
     queries = None
     if is_query.any():
         latlon = photos.table[is_query].latlon
-        queries = Queries(features[is_query], latlon)
+        statistics = photos.image_statistics[is_query]
+        queries = Queries(features[is_query], latlon, image_statistics=statistics)
     artifact = EncoderArtifact(
         target="onnx",
         precision="fp32",
