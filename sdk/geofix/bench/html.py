@@ -9,9 +9,10 @@ from geofix.bench.table import conditions, device_rows, facts, headline, name_of
 
 _STYLE = """
 body { font: 15px/1.5 sans-serif; color: #282828; background: #fff; margin: 2em auto;
-       max-width: 1000px; padding: 0 1em; }
+       max-width: 1200px; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }
-th, td { padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td { padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: right; }
+td { white-space: nowrap; } th { vertical-align: bottom; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; }
 dt { font-weight: bold; float: left; clear: left; width: 8em; } dd { margin: 0 0 0 8.5em; }
 svg { max-width: 100%; height: auto; } h2 { margin-top: 2em; }

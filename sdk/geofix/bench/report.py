@@ -46,7 +46,11 @@ class StageLatency:
     p95_ms: float
     p99_ms: float
     max_ms: float
-    samples_ms: tuple[float, ...]  # in the order of the calls, at most `MAX_SAMPLES` of them
+    samples_ms: tuple[float, ...]  # in the order of the calls, 1 to `MAX_SAMPLES` of them
+
+    def __post_init__(self) -> None:
+        if self.num < 1 or not self.samples_ms or min(self.samples_ms) < 0:
+            raise ValueError("a stage has no calls, or one that took less than no time")
 
     @classmethod
     def of(cls, samples_ms: Sequence[float]) -> "StageLatency":
@@ -211,8 +215,11 @@ class LatencyReport:
             )
         report = from_object(cls, content, where="report")
         unknown = sorted(set(report.stages) - set(STAGES))
-        if unknown or not report.stages:
-            raise ValueError(f"stages are {unknown or 'none'}, want some of {', '.join(STAGES)}")
+        if unknown or "encode" not in report.stages:
+            raise ValueError(
+                f"stages are {', '.join(report.stages) or 'none'}, want encode and others of "
+                f"{', '.join(STAGES)}"
+            )
         return report
 
     def write(self, path: str | os.PathLike[str]) -> None:

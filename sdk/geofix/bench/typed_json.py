@@ -28,7 +28,10 @@ def from_object(kind: type[T], content: Any, *, where: str) -> T:
             raise ValueError(f"{where} has no {field.name!r}")
         place = f"{where}.{field.name}"
         values[field.name] = _value(hints[field.name], content[field.name], place)
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as e:  # of a class that checks its values itself
+        raise ValueError(f"{where}: {e}") from e
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
