@@ -46,7 +46,7 @@ def test_run_prints_a_table_and_writes_a_report(run: Run, pack_path: Path, tmp_p
 def test_the_options_of_run_are_handed_on(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen = {}
+    seen: dict[str, object] = {}
 
     def measure(pack: Path, **options: object) -> geofix.bench.LatencyReport:
         seen.update(options, pack=pack)
