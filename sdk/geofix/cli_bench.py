@@ -66,7 +66,7 @@ def _add_report(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_compare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "Compare two runs with one pack: ratios of medians with 95 % intervals."
+    text = "Compare two runs with one pack: ratios of medians with intervals."
     compare = actions.add_parser("compare", help=text, description=text)
     compare.add_argument("before", type=Path, metavar="BEFORE")
     compare.add_argument("after", type=Path, metavar="AFTER")
