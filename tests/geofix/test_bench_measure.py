@@ -1,6 +1,9 @@
 """Runs on tiny packs: what is measured, and what is left when a run stops early."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +14,11 @@ from PIL import Image
 
 from geofix.backends.onnx import OnnxEncoder
 from geofix.bench import STAGES, LatencyReport, MovingPrior, measure, photos
+from geofix.bench.collect import Collector
 from geofix.bench.photos import image_files, place_from_exif, read_photos
 from geofix.errors import BackendUnavailable, PriorOutsidePack
 from geofix.geo import LatLon, distance_m
+from geofix.localizer import Localizer
 from geofix.pack import RegionPack
 from geofix_index import cells as s2
 from tests.tiny_pack import TinyRegion
@@ -163,6 +168,31 @@ def test_what_was_measured_before_a_run_stopped_is_kept(
     assert report.throughput is None
     assert report.memory is None
     assert "secret" not in json.dumps(report.to_json())
+
+
+def test_threads_end_when_one_of_them_fails(
+    pack_path: Path, folder: Path, fail_after: Callable[[int, BaseException], None]
+) -> None:
+    fail_after(60, RuntimeError("out of memory"))
+    with Localizer.open(pack_path) as localizer:
+        run = Collector(localizer, read_photos(image_files(folder)), prior=None)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run.measure_throughput(3600.0, num_threads=3)
+    assert run.throughput is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_the_command_without_a_traceback(pack_path: Path) -> None:
+    program = [sys.executable, "-c", "import sys; from geofix.cli import main; sys.exit(main())"]
+    words = ["bench", "run", str(pack_path), "--duration", "3600"]
+    with subprocess.Popen([*program, *words], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "Ctrl-C keeps" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+    assert process.returncode == 130
+    assert errors.startswith("geofix: ")
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), BackendUnavailable("no GPU")])

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from threading import Event
 
 import numpy as np
 
@@ -69,9 +70,14 @@ class Collector:
 
     def measure_throughput(self, duration_s: float, *, num_threads: int) -> None:
         """Localize arrays with some threads at once, and measure power meanwhile."""
+        stop = Event()
         with self._meter or nullcontext(), ThreadPoolExecutor(num_threads) as pool:
             start = time.perf_counter()
-            counts = list(pool.map(self._count_fixes, [start + duration_s] * num_threads))
+            ends = [start + duration_s] * num_threads
+            try:
+                counts = list(pool.map(self._count_fixes, ends, [stop] * num_threads))
+            finally:  # the pool waits for its threads, which Ctrl-C does not reach
+                stop.set()
             rate = sum(counts) / (time.perf_counter() - start)
         self.throughput = Throughput(num_threads, sum(counts), round(rate, 3))
         self.power = self._power(rate)
@@ -113,9 +119,9 @@ class Collector:
         for stage, ms in taken_ms.items():
             self._samples[stage].append(ms)
 
-    def _count_fixes(self, end: float) -> int:
+    def _count_fixes(self, end: float, stop: Event) -> int:
         num = 0
-        while time.perf_counter() < end:
+        while time.perf_counter() < end and not stop.is_set():
             self._localizer.localize(self._photos[num % len(self._photos)].array)
             num += 1
         return num

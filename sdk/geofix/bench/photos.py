@@ -18,7 +18,7 @@ from geofix.images import load_image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 WIDTH, HEIGHT = 1920, 1080  # of synthetic photos: what a robot's camera gives
-NUM_SYNTHETIC = 8
+NUM_SYNTHETIC = 4
 MAX_PHOTOS = 16  # kept decoded; a folder may hold thousands
 MAX_ARRAY_BYTES = 1 << 28  # of all photos that are kept decoded, a 12-megapixel one has 36 MB
 _JPEG_QUALITY = 90
