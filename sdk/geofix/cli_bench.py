@@ -99,8 +99,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from geofix.bench import measure
     from geofix.bench.table import run_text
 
-    print(f"measuring for {arguments.duration:g} s, Ctrl-C keeps what is there", file=sys.stderr)
+    said = f"measuring for {arguments.duration:g} s, Ctrl-C keeps what is there"
     try:
+        print(said, file=sys.stderr)
         report = measure(
             arguments.pack,
             images=arguments.images,
