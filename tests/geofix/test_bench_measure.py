@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from PIL import Image
 from geofix.backends.onnx import OnnxEncoder
 from geofix.bench import STAGES, LatencyReport, MovingPrior, measure, photos
 from geofix.bench.collect import Collector
+from geofix.bench.machine import UNKNOWN
+from geofix.bench.measure import _notes
 from geofix.bench.photos import image_files, place_from_exif, read_photos
 from geofix.errors import BackendUnavailable, PriorOutsidePack
 from geofix.geo import LatLon, distance_m
@@ -205,6 +208,13 @@ def test_a_run_that_measured_nothing_raises(
     fail_after(10, error)  # in the warm-up
     with pytest.raises(type(error)):
         measure(pack_path, images=folder, duration_s=60)
+
+
+@pytest.mark.parametrize(("load", "num_notes"), [(0.0, 0), (0.9, 0), (1.0, 1), (7.5, 1)])
+def test_a_machine_that_was_busy_before_is_noted(load: float, num_notes: int) -> None:
+    notes = _notes(replace(UNKNOWN, cores=2, load=load))
+    assert len(notes) == num_notes
+    assert all(f"load {load:g} on 2 cores" in note for note in notes)
 
 
 def test_a_prior_beside_the_pack_is_an_error(pack_path: Path, folder: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_run_answers_how_fast_in_its_first_line() -> None:
     ):
         assert said in text
     assert "The encoder takes" in headline(encoder_alone())
+    assert "note          no copies" in "\n".join(run_text(encoder_alone()))
 
 
 def test_words_of_a_label_stay_words() -> None:

@@ -25,6 +25,7 @@ from geofix.manifest import EncoderEntry
 from geofix.pack import RegionPack
 
 DURATION_S = 20.0
+BUSY_LOAD = 0.5  # running processes a core, before the run, that leave too little for it
 _FOR_THROUGHPUT = 0.2  # of the duration
 _COMPUTE_UNITS = {"onnx": "CPU", "tensorrt": "GPU", "coreml": "Core ML's choice"}
 _RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt", "coreml": "coremltools"}
@@ -79,7 +80,7 @@ def measure(
         raise ValueError(f"num_threads is {num_threads}, want 1 or more")
     paths = [] if images is None else image_files(Path(images))
     photos = read_photos(paths) if paths else synthetic_photos()
-    load = machine_facts().load  # of before the run, which loads the machine itself
+    before = machine_facts()  # its load is not that of the run
     given = None if encoder is None else Path(encoder)
     start = time.perf_counter()
     with Localizer.open(pack, backend=backend, encoder=given) as localizer:
@@ -99,10 +100,21 @@ def measure(
     return replace(
         report,
         label=label or report.label,
-        machine=replace(report.machine, load=load),
+        machine=replace(report.machine, load=before.load),
         photos=_photo_facts(photos, is_synthetic=not paths, radius_m=run.prior.radius_m),
         open_ms=round(open_ms, 3),
         stopped=stopped,
+        notes=_notes(before),
+    )
+
+
+def _notes(before: Machine) -> tuple[str, ...]:
+    """Return what makes the figures doubtful."""
+    if before.load < BUSY_LOAD * before.cores:
+        return ()
+    return (
+        f"other programs kept the machine busy: load {before.load:g} on {before.cores} cores "
+        "before the run",
     )
 
 

@@ -47,7 +47,9 @@ def stage_bars(reports: Sequence[LatencyReport]) -> Drawing:
 def distribution(reports: Sequence[LatencyReport]) -> Drawing:
     """Return which share of calls had ended after how long, by device."""
     curves = [(name_of(r), np.sort(_main_samples(r))) for r in reports]
-    drawing, left, bottom = _sheet("Share of fixes done within, ms (encoder alone: trtexec)")
+    is_mixed = any("total_array" not in report.stages for report in reports)
+    of_what = "fixes (of trtexec: embeddings)" if is_mixed else "fixes"
+    drawing, left, bottom = _sheet(f"Share of {of_what} done within, ms")
     # Beyond the 99th percentile a curve is flat, and would squeeze all that differs.
     marks = ticks(max(float(np.quantile(taken, 0.99)) for _, taken in curves) * 1.05)
     scale = (WIDTH_PX - left - 30) / marks[-1]
@@ -77,7 +79,10 @@ def latency_against_recall(reports: Sequence[LatencyReport]) -> Drawing | None:
         ms, recall = report.stages["total_array"].p50_ms, report.recall
         share = 0.0 if recall is None else recall.within_100m
         colour = COLOURS[at % len(COLOURS)]
-        words = f"{name_of(report)}, {report.precision}: {100 * share:.0f} %, {ms:.2f} ms"
+        name = name_of(report)
+        if report.precision not in name:
+            name = f"{name}, {report.precision}"
+        words = f"{name}: {100 * share:.0f} %, {ms:.2f} ms"
         drawing.dot(left + ms * scale, bottom - share * _PLOT_PX, colour, title=words)
         named.append((words, colour))
     return _with_names(drawing, named)

@@ -152,6 +152,7 @@ def facts(report: LatencyReport) -> Iterator[tuple[str, str]]:
         )
         yield "pack", f"{_pack(report)}, {sizes} MB"
     yield "machine", _machine(report)
+    yield from (("note", note) for note in report.notes)
 
 
 def ratio_text(ratios: Sequence[Ratio]) -> Iterator[str]:
