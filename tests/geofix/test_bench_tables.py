@@ -87,11 +87,11 @@ def test_a_run_answers_how_fast_in_its_first_line() -> None:
     for said in (
         "open          62 ms, first fix 9.2 ms",
         "90 MB at its peak, 80 MB steady",
-        "301.5 fixes/s in 4 threads",
+        "301.5 fixes/s by 4 threads",
         "8.00 ms in the first quarter, 8.40 in the last",
         "6.00 W (VDD_IN, idle 4.00 W), 19.9 mJ a fix",
         "83 % within 100 m, median 42 m, 80 photos",
-        "encoder 0.70 MB",
+        "pack          town version 3, 614 cells, 1.50 MB, encoder 0.70 MB",
     ):
         assert said in text
     assert "The encoder takes" in headline(encoder_alone())

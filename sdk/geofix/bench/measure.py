@@ -74,10 +74,7 @@ def measure(
         ValueError: an argument out of range, or no images.
         OSError: a file cannot be read.
     """
-    if not 0 < duration_s <= 86_400:
-        raise ValueError(f"duration_s is {duration_s}, want more than 0 and at most a day")
-    if num_threads < 1:
-        raise ValueError(f"num_threads is {num_threads}, want 1 or more")
+    _check(duration_s, num_threads)
     paths = [] if images is None else image_files(Path(images))
     photos = read_photos(paths) if paths else synthetic_photos()
     before = machine_facts()  # its load is not that of the run
@@ -96,16 +93,21 @@ def measure(
             beside.recall = measure_recall(localizer, paths)
 
         stopped = _run_until_stopped(steps, run)
-    report = _report(run, beside, RegionPack.open(pack), backend=localizer.backend)
+    report = _report(run, beside, RegionPack.open(pack), before, backend=localizer.backend)
     return replace(
         report,
         label=label or report.label,
-        machine=replace(report.machine, load=before.load),
         photos=_photo_facts(photos, is_synthetic=not paths, radius_m=run.prior.radius_m),
         open_ms=round(open_ms, 3),
         stopped=stopped,
-        notes=_notes(before),
     )
+
+
+def _check(duration_s: float, num_threads: int) -> None:
+    if not 0 < duration_s <= 86_400:
+        raise ValueError(f"duration_s is {duration_s}, want more than 0 and at most a day")
+    if num_threads < 1:
+        raise ValueError(f"num_threads is {num_threads}, want 1 or more")
 
 
 def _notes(before: Machine) -> tuple[str, ...]:
@@ -137,8 +139,11 @@ def _run_until_stopped(steps: Callable[[], None], run: Collector) -> str:
     return ""
 
 
-def _report(run: Collector, beside: _Beside, pack: RegionPack, *, backend: str) -> LatencyReport:
-    machine = machine_facts()  # which sees the runtime that was imported meanwhile
+def _report(
+    run: Collector, beside: _Beside, pack: RegionPack, before: Machine, *, backend: str
+) -> LatencyReport:
+    # Facts of now, since the runtime was imported meanwhile, but for the load.
+    machine = replace(machine_facts(), load=before.load)
     encoder = next(e for e in pack.manifest.encoders if e.target == backend)
     return LatencyReport(
         label=machine.board or f"{machine.cpu}, {machine.cores} cores",
@@ -161,7 +166,7 @@ def _report(run: Collector, beside: _Beside, pack: RegionPack, *, backend: str) 
         power=run.power,
         recall=beside.recall,
         stopped="",
-        notes=(),
+        notes=_notes(before),
     )
 
 

@@ -127,7 +127,8 @@ def facts(report: LatencyReport) -> Iterator[tuple[str, str]]:
         yield "memory", f"{peak:.0f} MB at its peak, {steady:.0f} MB steady, Python included"
     if report.throughput:
         found = report.throughput
-        yield "throughput", f"{found.fixes_per_s:.1f} fixes/s in {found.num_threads} threads"
+        threads = f"{found.num_threads} thread{'s' if found.num_threads > 1 else ''}"
+        yield "throughput", f"{found.fixes_per_s:.1f} fixes/s by {threads}"
     if report.drift:
         drift = report.drift
         yield (
@@ -150,7 +151,7 @@ def facts(report: LatencyReport) -> Iterator[tuple[str, str]]:
         sizes = (
             f"{report.pack.num_bytes / _MB:.2f} MB, encoder {report.pack.encoder_bytes / _MB:.2f}"
         )
-        yield "pack", f"{_pack(report)}, {sizes} MB"
+        yield "pack", f"{_pack(report).removeprefix('pack ')}, {sizes} MB"
     yield "machine", _machine(report)
     yield from (("note", note) for note in report.notes)
 
