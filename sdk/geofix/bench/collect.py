@@ -121,7 +121,7 @@ class Collector:
 
     def _count_fixes(self, end: float, stop: Event) -> int:
         num = 0
-        while time.perf_counter() < end and not stop.is_set():
+        while not stop.is_set() and (num == 0 or time.perf_counter() < end):
             self._localizer.localize(self._photos[num % len(self._photos)].array)
             num += 1
         return num

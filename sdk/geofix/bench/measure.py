@@ -54,8 +54,7 @@ def measure(
 ) -> LatencyReport:
     """Localize for a while and return what it took.
 
-    A run that is interrupted, or whose backend fails, returns what it measured until then; its
-    `stopped` says why.
+    A run that is interrupted, or whose backend fails, returns what it measured; see `stopped`.
 
     Args:
         pack: path of a region pack with an encoder.
@@ -87,9 +86,8 @@ def measure(
         def steps() -> None:
             run.measure_latency((1 - _FOR_THROUGHPUT) * duration_s)
             run.measure_throughput(_FOR_THROUGHPUT * duration_s, num_threads=num_threads)
-            beside.memory = measure_memory(
-                Path(pack), photos[0].jpeg, backend=backend, encoder=given
-            )
+            jpeg = photos[0].jpeg
+            beside.memory = measure_memory(Path(pack), jpeg, backend=backend, encoder=given)
             beside.recall = measure_recall(localizer, paths)
 
         stopped = _run_until_stopped(steps, run)
