@@ -52,6 +52,13 @@ def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.json"]
 
 
+def test_a_file_has_a_line_a_field_and_not_a_line_a_sample(tmp_path: Path) -> None:
+    report = make_report(label="[ 1,\n 2 ]", notes=("[\n 1,\n 2\n]",))
+    report.write(tmp_path / "out.json")
+    assert read_report(tmp_path / "out.json") == report
+    assert len((tmp_path / "out.json").read_text().splitlines()) < 150
+
+
 def test_the_schema_takes_what_is_written(schema: Draft202012Validator) -> None:
     assert list(schema.iter_errors(as_json(make_report()))) == []
     bare = make_report(pack=None, photos=None, memory=None, open_ms=None, first_call_ms=None)

@@ -6,6 +6,7 @@ bytes. What a device does not tell is None. Nothing in it names a person, a host
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ STAGES = {
 }
 
 Floats = npt.NDArray[np.float64]
+
+_NUMBERS = re.compile(r"\[\s+([-+.,\deE\s]+?)\s+\]")  # a list of numbers, one a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +230,8 @@ class LatencyReport:
         out = Path(path)
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f"{out.name}.part")
-        part.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n")
+        text = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
+        part.write_text(_NUMBERS.sub(_on_one_line, text) + "\n")
         os.replace(part, out)
 
 
@@ -265,6 +269,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except ValueError as e:  # broken JSON, or bytes that are no text
         raise ValueError(f"{path}: half-written or no JSON ({e}): measure again") from e
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def _ms(value: float) -> float:
