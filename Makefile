@@ -1,6 +1,6 @@
 # make demo    the main job end to end on the built-in town      make test    all tests
 # make check   style, types, import layers                       make results docs/results.md
-# make stress  tests that take minutes
+# make stress  tests that take minutes                           make bench   is this slower than HEAD?
 # make large-town  the large town: draw, train, and measure everything anew (an hour and a half on two cores)
 #
 # Choose another torch build, for instance one for CUDA, through PIP_ARGS:
@@ -18,7 +18,7 @@ ifndef OMP_WAIT_POLICY
 export GOMP_SPINCOUNT ?= 3000
 endif
 
-.PHONY: demo large-town test stress check sanitize test-pythons results clean
+.PHONY: demo large-town test stress bench check sanitize test-pythons results clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python samples/town_demo.py build/demo
@@ -33,11 +33,17 @@ large-town: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scale $(LARGE)/run --land $(LARGE)/land_codes.safetensors
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --benchmark-disable tests benchmarks/suite
 
 # What takes minutes: thousands of damaged packs, a hundred builds that are killed.
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress
+
+# Times the suite, and the working tree against a commit: make bench REF=v0.1.0
+REF ?= HEAD
+bench: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/suite --benchmark-columns=min,median,iqr,rounds
+	$(BIN)/python -m benchmarks.suite.compare $(REF)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -4,6 +4,8 @@ Built with the symmetric metric (pq code against pq code), searched with the asy
 against pq code). The only module that imports usearch, and only when a graph is built or opened.
 """
 
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -74,8 +76,6 @@ def build_graph(
     Raises:
         ValueError: there is no C kernel here.
     """
-    from usearch.compiled import ScalarKind
-
     library = kernel.load_kernel()
     if library is None:
         raise ValueError(
@@ -83,6 +83,8 @@ def build_graph(
             "geofix again, or build with kind 'scan'"
         )
     index = _new_index(library, pq_codes.shape[1], "geofix_symmetric")
+    from usearch.compiled import ScalarKind  # not before `_new_index`
+
     with kernel.products(library, quantizer.centroids, bits=quantizer.bits):
         # One thread: with more, rows change places and the file differs at each run.
         index.add(cells, pq_codes, threads=1, dtype=ScalarKind.U8)
@@ -90,6 +92,10 @@ def build_graph(
 
 
 def _new_index(library: Any, num_bytes: int, metric: str) -> Any:
+    # `import onnxruntime` (1.32) kills a process that has imported usearch (2.26): the other order
+    # is fine. So an encoder's runtime that is installed is imported first, whoever needs it later.
+    with suppress(Exception):
+        import_module("onnxruntime")
     from usearch.compiled import ScalarKind
     from usearch.index import Index
 

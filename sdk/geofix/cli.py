@@ -11,6 +11,7 @@ from typing import Any
 import geofix
 from geofix import cli_arguments
 from geofix.backends import BACKENDS
+from geofix.cli_bench import add_bench
 from geofix.cli_pack import add_pack, add_trust
 from geofix.fix import Fix
 from geofix.geo import LatLon
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_localize(commands)
     add_pack(commands)
+    add_bench(commands)
     text = "Show versions, backends and whether the C kernel runs."
     info = commands.add_parser("info", help=text, description=text)
     info.set_defaults(run_command=_info)

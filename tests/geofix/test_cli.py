@@ -23,7 +23,11 @@ from tests.geofix.forgery import flipped, read_contents, with_manifest
 from tests.tiny_pack import CALIBRATION, TinyRegion
 
 PACK_COMMANDS = ["info", "verify", "diff", "extract", "keygen", "sign"]
-COMMANDS = ["", "localize", "pack", *(f"pack {c}" for c in PACK_COMMANDS), "info"]
+BENCH_COMMANDS = ["run", "report", "compare", "import"]
+COMMANDS = [
+    *("", "localize", "info", "pack", *(f"pack {c}" for c in PACK_COMMANDS)),
+    *("bench", *(f"bench {c}" for c in BENCH_COMMANDS)),
+]
 
 
 @pytest.fixture

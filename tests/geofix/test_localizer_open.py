@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -225,3 +226,18 @@ def test_a_prior_that_is_none_is_a_type_error_that_shows_one(
         pytest.raises(TypeError, match=r"want a Prior: Prior\.disk\(lat, lon"),
     ):
         localizer.localize(region.pictures[0], prior=(47.37, 8.54, 500))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "Localizer.open(path, verify='all')",
+        "RegionPack.open(path).verify(); Localizer.open(path)",
+        "RegionPack.open(path).coverage.around(47.37, 8.54); Localizer.open(path)",
+    ],
+)
+def test_shards_may_be_opened_before_the_encoder(pack_path: Path, code: str) -> None:
+    # In a process of its own, where nothing has imported onnxruntime before usearch.
+    program = f"import sys; from geofix import Localizer, RegionPack; path = sys.argv[1]; {code}"
+    done = subprocess.run([sys.executable, "-c", program, str(pack_path)], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

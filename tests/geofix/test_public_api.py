@@ -40,7 +40,7 @@ def test_the_version_is_the_distributions() -> None:
     assert geofix.__version__ == stated[1]
 
 
-@pytest.mark.parametrize("package", ["geofix", "geofix.cli"])
+@pytest.mark.parametrize("package", ["geofix", "geofix.cli", "geofix.bench"])
 def test_import_is_light(package: str) -> None:
     heavy = {"torch", "onnx", "onnxruntime", "tensorrt", "coremltools", "scipy", "pandas"}
     heavy |= {"usearch", "usearch.index", "s2sphere", "PIL.ImageDraw", "PIL.ImageFont"}

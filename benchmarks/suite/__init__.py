@@ -1,0 +1,1 @@
+"""Small pieces of work whose speed is watched: see `make bench`."""
