@@ -1,13 +1,12 @@
 """What cannot be exported is refused with a reason, and leaves what was there before."""
 
-import builtins
 import errno
 import gc
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -129,28 +128,17 @@ def test_an_encoder_whose_description_was_not_written_is_refused(
     ],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(
-    finished_run: Path,
-    tmp_path: Path,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    package: str,
-    recipe: str,
-    wanted: str,
+    finished_run: Path, tmp_path: Path, package: str, recipe: str, wanted: str
 ) -> None:
-    real = builtins.__import__
-
-    def absent(name: str, *arguments: Any, **named: Any) -> Any:
-        if name.partition(".")[0] == package:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    for module in list(sys.modules):
-        if module.partition(".")[0] == package or module.startswith("geofix_export."):
-            monkeypatch.delitem(sys.modules, module)
-    outcome = run("encoder", finished_run, "--recipe", recipe, "-o", tmp_path / "out")
-    assert outcome.status == 1
-    assert wanted in outcome.err
+    words = ["encoder", str(finished_run), "--recipe", recipe, "-o", str(tmp_path / "out")]
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from geofix_export.cli import main; "
+        f"sys.exit(main({words!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert wanted in done.stderr
     assert not (tmp_path / "out").exists()
 
 
