@@ -14,8 +14,6 @@ import os
 os.environ["OMP_NUM_THREADS"] = "2"
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,7 +35,7 @@ from geofix_export.onnx_divergence import first_divergence
 from geofix_export.onnx_model import to_onnx
 from geofix_export.onnx_precision import to_fp16, to_int8
 from geofix_export.parity import measure_parity
-from geofix_export.recipe import ExportRecipe, read_recipe, recipe_names
+from geofix_export.recipe import ExportRecipe, read_recipe
 from geofix_index import CellIndex
 from geofix_index import cells as s2
 from geofix_train.architecture import Architecture, load_pretrained, read_architecture
@@ -72,8 +70,7 @@ the encoders with random weights, whose recall means nothing. *Within its gate*:
 would ship it; where int8 is not, *kept*: with so many layers in fp32, those that cost most.
 
 The lines on sabotage are of the town's encoder with one thing broken: whether the gates of fp32 and
-of int8 both refuse it, and whether the layer named is the broken one. *Exported by*: the command
-line, torch's start and validation included, one after the other."""
+of int8 both refuse it, and whether the layer named is the broken one."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     photos = Photos.of(arguments.run)
     town = town_subject(arguments.run, photos)
-    values = [*_measure(town), *_sabotaged(town), *_exported(arguments.run)]
+    values = [*_measure(town), *_sabotaged(town)]
     if arguments.pretrained:
         values += _measure(pretrained_subject(*arguments.pretrained))
     for name, config in ARCHITECTURES.items():
@@ -270,25 +267,6 @@ def _sabotaged(subject: Subject) -> Iterator[Value]:
         yield Value(f"{what}: refused", float(is_refused), "")
         yield Value(f"{what}: layer named", float(is_named), "")
         yield Value(f"{what}: mean cosine", round(parity.mean_cosine, 4), "")
-
-
-def _exported(run: Path) -> Iterator[Value]:
-    """Yield seconds and memory of the command line that exports a run by each recipe."""
-    total = 0.0
-    for name in recipe_names():
-        with tempfile.TemporaryDirectory() as folder:
-            command = str(Path(sys.executable).with_name("geofix-export"))
-            words = [command, "encoder", str(run), "--recipe", name, "-o", folder]
-            start = time.perf_counter()
-            child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(child.pid, 0)
-            seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-        total += seconds
-        yield Value(f"town exported by {name}: takes", round(seconds, 1), "s")
-        yield Value(f"town exported by {name}: peak memory", round(usage.ru_maxrss / 1024), "MiB")
-        yield Value(f"town exported by {name}: ships", float(child.returncode == 0), "")
-    yield Value("town exported by all recipes: takes", round(total, 1), "s")
 
 
 def times(encoders: dict[str, OnnxEncoder], images: npt.NDArray[np.uint8]) -> dict[str, float]:
