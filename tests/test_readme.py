@@ -163,6 +163,8 @@ def test_a_quoted_command_line_is_understood(words: list[str]) -> None:
     elif program == "pip":
         (extras,) = re.findall(r"\.\[([\w,]+)\]", " ".join(rest))
         assert set(extras.split(",")) <= set(re.findall(r"^(\w+) = \[", pyproject(), re.MULTILINE))
+    elif program == "python3":
+        assert rest[:2] == ["-m", "venv"]
     elif program == "python":
         assert (ROOT / rest[0]).is_file()
     else:

@@ -1,4 +1,4 @@
-"""What EXIF says of a photo: which way is up, when it was taken, how wide it sees.
+"""What EXIF says of a photo: which way is up, when and where it was taken, how wide it sees.
 
 Tags are those of Exif 2.32 (CIPA DC-008). What is absent, broken or impossible counts as unknown.
 """
@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import GPS, IFD, Base
 
+from geofix.geo import LatLon
 from geofix.lens import hfov_from_focal, hfov_from_focal_35mm
 
 # Beyond, a lens is a fisheye or a number is wrong: plane pictures are not that wide or narrow.
@@ -60,6 +62,31 @@ def read_exif(image: Image.Image) -> PhotoFacts:
         ),
         hfov_deg=_hfov_deg(details, image.size, turns_sideways=turns_sideways),
     )
+
+
+def place_from_exif(path: Path) -> LatLon | None:
+    """Return where a photo says it was taken; None where it does not say, or says 0, 0.
+
+    To judge fixes by; a fix never knows it.
+    """
+    try:
+        with Image.open(path) as image:
+            gps = image.getexif().get_ifd(IFD.GPSInfo)
+        lat = _degrees(gps[GPS.GPSLatitude], is_negative=_is(gps.get(GPS.GPSLatitudeRef), "S"))
+        lon = _degrees(gps[GPS.GPSLongitude], is_negative=_is(gps.get(GPS.GPSLongitudeRef), "W"))
+        return LatLon(lat, lon) if lat or lon else None
+    except Exception:  # broken EXIF raises nearly anything, and counts as none
+        return None
+
+
+def _degrees(parts: Any, *, is_negative: bool) -> float:
+    degrees, minutes, seconds = (float(part) for part in parts)
+    return (degrees + minutes / 60 + seconds / 3600) * (-1 if is_negative else 1)
+
+
+def _is(reference: Any, letter: str) -> bool:
+    text = reference.decode("ascii", "replace") if isinstance(reference, bytes) else str(reference)
+    return text.strip("\0 ").upper() == letter
 
 
 def _hfov_deg(

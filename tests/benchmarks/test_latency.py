@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.latency import PICTURE, REPORTS, stored_reports, write_photos
-from geofix.bench.photos import image_files, place_from_exif
+from geofix.bench.photos import image_files
 from geofix.bench.plots import card
+from geofix.exif import place_from_exif
 from tests.geofix_train.tiny_data import make_table, write_data
 
 

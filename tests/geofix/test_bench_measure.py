@@ -18,8 +18,9 @@ from geofix.bench import STAGES, LatencyReport, MovingPrior, measure, photos
 from geofix.bench.collect import Collector
 from geofix.bench.machine import UNKNOWN
 from geofix.bench.measure import _notes
-from geofix.bench.photos import image_files, place_from_exif, read_photos
+from geofix.bench.photos import image_files, read_photos
 from geofix.errors import BackendUnavailable, PriorOutsidePack
+from geofix.exif import place_from_exif
 from geofix.geo import LatLon, distance_m
 from geofix.localizer import Localizer
 from geofix.pack import RegionPack

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from geofix.errors import ImageError
+from geofix.exif import place_from_exif
 from geofix.geo import LatLon
 from geofix.images import load_image
 
@@ -22,8 +22,6 @@ NUM_SYNTHETIC = 4
 MAX_PHOTOS = 16  # kept decoded; a folder may hold thousands
 MAX_ARRAY_BYTES = 1 << 28  # of all photos that are kept decoded, a 12-megapixel one has 36 MB
 _JPEG_QUALITY = 90
-_GPS_IFD = 0x8825
-_LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4
 
 _log = logging.getLogger("geofix")
 
@@ -86,28 +84,6 @@ def places_of(paths: Sequence[Path], *, limit: int) -> Iterator[tuple[Path, LatL
         place = place_from_exif(path)
         if place is not None:
             yield path, place
-
-
-def place_from_exif(path: Path) -> LatLon | None:
-    """Return where a photo says it was taken; None where it does not say, or says 0, 0."""
-    try:
-        with Image.open(path) as image:
-            gps = image.getexif().get_ifd(_GPS_IFD)
-        lat = _degrees(gps[_LAT]) * (-1 if _is(gps.get(_LAT_REF), "S") else 1)
-        lon = _degrees(gps[_LON]) * (-1 if _is(gps.get(_LON_REF), "W") else 1)
-        return LatLon(lat, lon) if lat or lon else None
-    except Exception:  # broken EXIF raises nearly anything, and counts as none
-        return None
-
-
-def _degrees(parts: Any) -> float:
-    degrees, minutes, seconds = (float(part) for part in parts)
-    return degrees + minutes / 60 + seconds / 3600
-
-
-def _is(reference: Any, letter: str) -> bool:
-    text = reference.decode("ascii", "replace") if isinstance(reference, bytes) else str(reference)
-    return text.strip("\0 ").upper() == letter
 
 
 def _read(path: Path) -> BenchPhoto:
