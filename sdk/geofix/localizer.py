@@ -172,15 +172,9 @@ class Localizer:
             ValueError, TypeError: an argument out of range or of a wrong type.
             OSError: the file cannot be read.
         """
-        encoder, spec = self._query_encoder()
-        clock = _Clock()
-        photo = load_photo(image, encoding=encoding, target=spec, hfov_deg=hfov_deg)
-        clock.stop("decode")
-        pixels = fit_image(photo.pixels, spec, hfov_deg=hfov_deg)
-        clock.stop("preprocess")
-        embedding = encoder.encode(pixels[None])[0]
-        clock.stop("encode")
-        return self._fix(embedding, prior, k, clock, captured_at=photo.captured_at)
+        clock = Clock()
+        embedding, captured_at = self._embed_photo(image, encoding, hfov_deg, clock)
+        return self._fix(embedding, prior, k, clock, captured_at=captured_at)
 
     def embed(self, images: Iterable[ImageSource], *, encoding: str = "rgb8") -> npt.NDArray[Any]:
         """Return the embeddings of photos, (B, D) float32, each of unit length.
@@ -206,14 +200,27 @@ class Localizer:
             PriorOutsidePack: the prior admits no cell of the pack.
             ValueError: an embedding of another length, or not finite.
         """
-        return self._fix(embedding, prior, k, _Clock(), captured_at=None)
+        return self._fix(embedding, prior, k, Clock(), captured_at=None)
+
+    def _embed_photo(
+        self, image: ImageSource, encoding: str, hfov_deg: float | None, clock: "Clock"
+    ) -> tuple[npt.NDArray[np.float32], datetime | None]:
+        """Return the embedding of one photo (D,), and when it was taken."""
+        encoder, spec = self._query_encoder()
+        photo = load_photo(image, encoding=encoding, target=spec, hfov_deg=hfov_deg)
+        clock.stop("decode")
+        pixels = fit_image(photo.pixels, spec, hfov_deg=hfov_deg)
+        clock.stop("preprocess")
+        embedding = encoder.encode(pixels[None])[0]
+        clock.stop("encode")
+        return embedding, photo.captured_at
 
     def _fix(
         self,
         embedding: npt.NDArray[np.float32],
         prior: Prior | None,
         k: int,
-        clock: "_Clock",
+        clock: "Clock",
         *,
         captured_at: datetime | None,
     ) -> Fix:
@@ -329,7 +336,7 @@ def _fix_from_matches(
     )
 
 
-class _Clock:
+class Clock:
     """Times stages that follow each other."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:

@@ -114,7 +114,7 @@ def posterior(matches: Matches, calibration: Calibration | None) -> Posterior:
     radii = _radii(centres, probabilities, edge_m, latlon, shares=(0.68, 0.95))
     (xx, xy), (_, yy) = covariance.tolist()
     return Posterior(
-        status=_status(mass, elsewhere),
+        status=status_of(mass, elsewhere),
         latlon=latlon,
         accuracy_m=radii[0],
         radius95_m=radii[1],
@@ -165,7 +165,8 @@ def _probabilities(
     return weights[:-1], float(weights[-1])
 
 
-def _status(mass: float, elsewhere: float) -> str:
+def status_of(mass: float, elsewhere: float) -> str:
+    """Return the status of a fix, of the probabilities of its mode and of "elsewhere"."""
     if elsewhere >= UNKNOWN_ELSEWHERE:
         return "unknown"
     return "fixed" if mass >= FIXED_CONFIDENCE else "ambiguous"
