@@ -1,6 +1,7 @@
 """From a tracker's belief to a fix."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,13 @@ def _mode(cells: Cells, weights: Floats) -> npt.NDArray[np.bool_]:
     """Return which nodes lie in the best cell and its 8 neighbours."""
     each, owner = np.unique(cells, return_inverse=True)
     best = each[np.argmax(np.bincount(owner, weights))]
-    return np.isin(cells, [best, *s2.neighbours(best)])
+    return np.isin(cells, _place(int(best)))
+
+
+@lru_cache(maxsize=256)
+def _place(cell: int) -> Cells:
+    """Return a cell and its 8 neighbours; a track stays in one for a while."""
+    return np.array([cell, *s2.neighbours(cell)], np.uint64)
 
 
 def _candidates(cells: Cells, weights: Floats, seen: Evidence, k: int) -> tuple[Candidate, ...]:

@@ -43,9 +43,9 @@ from geofix_index import cells as s2
 # Chosen on drives through the demo's town by benchmarks/tracker.py (docs/results.md).
 OUTLIER_SHARE = 0.05  # of photos and positions say nothing about where they were taken
 LOST_SHARE = 0.02  # of the weight leaks with each photo
-DECORRELATION_M = 30.0  # photos this far apart have 1/e of their mistakes in common
+DECORRELATION_M = 40.0  # photos this far apart have 1/e of their mistakes in common
 SIMILAR_COSINE = 0.7  # embeddings that are less alike are new evidence, however near
-BIAS_EDGES = 0.4  # of a cell, east and north
+BIAS_EDGES = 0.3  # of a cell, east and north
 SPEED_MPS = 15.0
 _NUM_FOUND = 64  # cells at most, at which "lost" returns
 _MIN_FOUND = 1e-4  # of all weight, that a cell must have for it
