@@ -24,8 +24,10 @@ from geofix.geo import Bounds, LatLon, distance_m
 from geofix.input_spec import InputSpec
 from geofix.localizer import Localizer, localize
 from geofix.manifest import Manifest
+from geofix.motion import Motion, Position
 from geofix.pack import RegionPack
 from geofix.prior import Prior
+from geofix.tracker import Tracker
 from geofix.validation import Validation
 
 __version__ = "0.1.0"
@@ -43,15 +45,18 @@ __all__ = [
     "LocalCoverage",
     "Localizer",
     "Manifest",
+    "Motion",
     "PackCorruptError",
     "PackError",
     "PackFormatError",
     "PackSignatureError",
     "PackVersionError",
+    "Position",
     "Prior",
     "PriorOutsidePack",
     "QueryEncoder",
     "RegionPack",
+    "Tracker",
     "Validation",
     "__version__",
     "distance_m",

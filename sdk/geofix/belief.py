@@ -23,6 +23,7 @@ MAX_NODES = 4096  # kept, the strongest; the others' weight is lost
 MIN_WEIGHT = 1e-7  # a node with less is lost
 _FAR_NODES = 500  # from the origin to what is likely, before the origin follows
 _REACH = 3.0  # standard deviations that a spread is cut off at
+_MAX_SPREAD = 16.0  # steps of standard deviation; a camera that may be farther off is lost
 _SMALL_STEP = 0.25  # of the spacing: a smaller standard deviation waits
 
 Floats = npt.NDArray[np.float64]
@@ -65,13 +66,18 @@ def nowhere(level: int) -> Belief:
 
 
 def moved(belief: Belief, offset_m: tuple[float, float], covariance_m2: Floats) -> Belief:
-    """Return the belief after a displacement, east and north, with its covariance."""
+    """Return the belief after a displacement, east and north, with its covariance.
+
+    A standard deviation of more than four cells in a direction makes the camera lost.
+    """
     origin = LatLon(*latlon_from_east_north(np.array(offset_m), origin=belief.origin).tolist())
     waiting = belief.waiting_m2 + covariance_m2
     variances, axes = np.linalg.eigh(waiting)
     belief = replace(belief, origin=origin, waiting_m2=waiting)
     if variances[1] < (_SMALL_STEP * belief.spacing_m) ** 2 or len(belief.nodes) == 0:
         return belief
+    if variances[1] > (_MAX_SPREAD * belief.spacing_m) ** 2:
+        return replace(belief, nodes=belief.nodes[:0], weights=belief.weights[:0], lost=1.0)
     for variance, axis in zip(variances, axes.T, strict=True):
         belief = _spread(belief, math.sqrt(max(variance, 0.0)) / belief.spacing_m, axis)
     return _pruned(replace(belief, waiting_m2=np.zeros((2, 2))))
@@ -97,7 +103,7 @@ def updated(
     """
     if len(belief.nodes) == 0 and len(found):
         centre = s2.latlon_from_cell(found[np.argmax(shares)])
-        belief = replace(belief, origin=LatLon(*centre.tolist()))
+        belief = replace(belief, origin=LatLon(*centre.tolist()), waiting_m2=np.zeros((2, 2)))
     nodes = _nodes_of(belief, found)
     weights = np.repeat(shares / NODES_PER_EDGE**2, NODES_PER_EDGE**2)
     nodes, weights = _merged(

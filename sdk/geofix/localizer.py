@@ -172,7 +172,7 @@ class Localizer:
             ValueError, TypeError: an argument out of range or of a wrong type.
             OSError: the file cannot be read.
         """
-        clock = Clock()
+        clock = _Clock()
         embedding, captured_at = self._embed_photo(image, encoding, hfov_deg, clock)
         return self._fix(embedding, prior, k, clock, captured_at=captured_at)
 
@@ -200,10 +200,10 @@ class Localizer:
             PriorOutsidePack: the prior admits no cell of the pack.
             ValueError: an embedding of another length, or not finite.
         """
-        return self._fix(embedding, prior, k, Clock(), captured_at=None)
+        return self._fix(embedding, prior, k, _Clock(), captured_at=None)
 
     def _embed_photo(
-        self, image: ImageSource, encoding: str, hfov_deg: float | None, clock: "Clock"
+        self, image: ImageSource, encoding: str, hfov_deg: float | None, clock: "_Clock"
     ) -> tuple[npt.NDArray[np.float32], datetime | None]:
         """Return the embedding of one photo (D,), and when it was taken."""
         encoder, spec = self._query_encoder()
@@ -220,7 +220,7 @@ class Localizer:
         embedding: npt.NDArray[np.float32],
         prior: Prior | None,
         k: int,
-        clock: "Clock",
+        clock: "_Clock",
         *,
         captured_at: datetime | None,
     ) -> Fix:
@@ -336,7 +336,7 @@ def _fix_from_matches(
     )
 
 
-class Clock:
+class _Clock:
     """Times stages that follow each other."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:

@@ -32,6 +32,10 @@ class Motion:
         cls, east_m: float, north_m: float, *, relative_error: float = 0.05, error_m: float = 0.0
     ) -> "Motion":
         """Return a motion that errs each way by a share of its length and by a constant."""
+        if relative_error < 0 or error_m < 0:
+            raise ValueError(
+                f"relative_error is {relative_error}, error_m {error_m}: want 0 or more"
+            )
         sigma_m = relative_error * math.hypot(east_m, north_m) + error_m
         return cls(east_m, north_m, ((sigma_m**2, 0.0), (0.0, sigma_m**2)))
 
@@ -49,6 +53,8 @@ class Position:
     @classmethod
     def gaussian(cls, lat: float, lon: float, *, sigma_m: float) -> "Position":
         """Return a position in degrees that errs by `sigma_m` east and by as much north."""
+        if not 0 < sigma_m < math.inf:
+            raise ValueError(f"sigma_m is {sigma_m}, want a positive number of metres")
         return cls(LatLon(lat, lon), ((sigma_m**2, 0.0), (0.0, sigma_m**2)))
 
 

@@ -33,7 +33,7 @@ from geofix.evidence import Evidence, evidence
 from geofix.fix import Fix
 from geofix.geo import east_north_m
 from geofix.images import ImageSource
-from geofix.localizer import Clock, Localizer
+from geofix.localizer import Localizer, _Clock
 from geofix.motion import Motion, Position
 from geofix.posterior import ELSEWHERE_SHARE
 from geofix.track_fix import fix_from_belief
@@ -135,7 +135,7 @@ class Tracker:
             ImageError, BackendUnavailable, TypeError, OSError: as `Localizer.localize`.
         """
         self._check(time, motion, position)
-        clock = Clock()
+        clock = _Clock()
         embedding, captured_at = self._embedding(photo, encoding, hfov_deg, clock)
         state = self._moved(time, motion)
         cells = s2.cell_from_latlon(*state.belief.latlon.T, level=self._level)
@@ -164,7 +164,7 @@ class Tracker:
             raise TypeError(f"position is {position!r}, want a Position: Position.gaussian(...)")
 
     def _embedding(
-        self, photo: "ImageSource | Embedding", encoding: str, hfov_deg: float | None, clock: Clock
+        self, photo: "ImageSource | Embedding", encoding: str, hfov_deg: float | None, clock: _Clock
     ) -> tuple[Embedding, datetime | None]:
         if isinstance(photo, np.ndarray) and photo.ndim == 1:
             return np.asarray(photo, np.float32), None  # the index checks its length and values

@@ -1,0 +1,433 @@
+"""A camera that drives through synthetic streets is followed, lost, and found again."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geofix import ImageError, LatLon, Localizer, Motion, Position, Tracker
+from geofix_index import cells as s2
+from tests.geofix.streets import (
+    EDGE_M,
+    Embedding,
+    Floats,
+    Streets,
+    along,
+    drive,
+    nothing,
+    open_streets,
+    steps,
+)
+from tests.tiny_pack import CELL_LEVEL, TAVEUNI, TinyRegion
+
+STREET = [(-900.0, -500.0), (900.0, 400.0)]
+STILL = Motion(0.0, 0.0, ((0.0, 0.0), (0.0, 0.0)))
+
+
+@pytest.fixture(scope="module")
+def streets() -> Streets:
+    return Streets.make()
+
+
+@pytest.fixture(scope="module")
+def localizer(streets: Streets, tmp_path_factory: pytest.TempPathFactory) -> Localizer:
+    return open_streets(streets, tmp_path_factory.mktemp("streets"))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def photos_of(streets: Streets, way: Floats, rng: np.random.Generator) -> list[Embedding]:
+    return [streets.seen_from(place, rng) for place in way]
+
+
+def test_the_first_fix_is_that_of_the_photo(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    photo = streets.seen_from(np.array([200.0, 300.0]), rng, noise=1.0)
+    alone, first = localizer.search(photo), Tracker(localizer).update(photo, time=0)
+    assert first.cell == alone.cell
+    assert first.status == alone.status == "fixed"
+    assert alone.confidence is not None
+    assert first.confidence == pytest.approx(alone.confidence, abs=0.1)
+    assert first.pack_id == alone.pack_id
+    assert set(first.timings_ms) == {"search", "track", "total"}
+    assert first.candidates[0].score == pytest.approx(alone.candidates[0].score, abs=1e-6)
+
+
+def test_motion_tells_where_in_its_cell_a_camera_is(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)
+    photos = photos_of(streets, way, rng)
+    alone = [streets.error_m(localizer.search(p), at) for p, at in zip(photos, way, strict=True)]
+    fixes = drive(Tracker(localizer), photos, list(steps(way, rng)))
+    tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
+    assert np.median(tracked[10:]) < np.median(alone) / 2
+    assert max(tracked[10:]) < EDGE_M / 2
+    assert all(fix.status == "fixed" for fix in fixes[1:])
+    inside = [e <= (fix.accuracy_m or 0) for e, fix in zip(tracked, fixes, strict=True)]
+    assert np.mean(inside) > 0.68
+
+
+def test_a_turn_is_followed(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along([(-700.0, -300.0), (100.0, -200.0), (20.0, 700.0)], step_m=20)
+    fixes = drive(Tracker(localizer), photos_of(streets, way, rng), list(steps(way, rng)))
+    tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
+    assert max(tracked[10:]) < EDGE_M / 2
+
+
+def test_motion_within_a_cell_is_kept_to_the_metre(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    tracker = Tracker(localizer)
+    first = tracker.update(streets.seen_from(np.zeros(2), rng), time=0)
+    exact = Motion(3.0, 1.0, ((0.0, 0.0), (0.0, 0.0)))
+    dark = nothing(streets)
+    for second in range(1, 41):
+        fix = tracker.update(dark, time=second, motion=exact)
+    start = streets.error_m(first, np.zeros(2))
+    moved = streets.error_m(fix, np.array([120.0, 40.0]))
+    assert moved == pytest.approx(start, abs=EDGE_M / 8)
+
+
+def test_a_covered_camera_is_tracked_by_motion_and_less_and_less_sure(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)
+    photos = photos_of(streets, way, rng)
+    photos[30:50] = [nothing(streets)] * 20
+    assert localizer.search(photos[30]).status == "unknown"
+    fixes = drive(Tracker(localizer), photos, list(steps(way, rng, error=0.15)))
+    dark = fixes[29:50]
+    assert all(fix.status == "fixed" for fix in dark)
+    radii = [fix.radius95_m for fix in dark if fix.radius95_m is not None]
+    variances = [np.trace(np.array(fix.covariance_m2)) for fix in dark]
+    assert variances[-1] > variances[0]
+    assert len(radii) > 1
+    assert streets.error_m(fixes[49], way[49]) < 100
+    assert streets.error_m(fixes[60], way[60]) < EDGE_M / 2
+
+
+def test_a_kidnapped_camera_is_found_within_ten_photos(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    before, after = along(STREET, step_m=20)[:40], along([(600.0, -700.0), (0, 0)], step_m=20)[:10]
+    tracker = Tracker(localizer)
+    drive(tracker, photos_of(streets, before, rng), list(steps(before, rng)))
+    motions = [STILL, *list(steps(after, rng))[1:]]
+    fixes = drive(tracker, photos_of(streets, after, rng), motions, start=40)
+    assert streets.error_m(fixes[-1], after[-1]) < EDGE_M
+    assert fixes[-1].status == "fixed"
+    unsure = [fix.confidence for fix in fixes if fix.confidence is not None]
+    assert min(unsure) < 0.9  # on the way there it says so
+
+
+def test_one_photo_that_shows_another_place_moves_nothing(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)[:40]
+    photos = photos_of(streets, way, rng)
+    photos[30] = streets.seen_from(np.array([600.0, -700.0]), rng)
+    fixes = drive(Tracker(localizer), photos, list(steps(way, rng)))
+    assert all(streets.error_m(fixes[i], way[i]) < EDGE_M for i in range(30, 40))
+
+
+def test_a_late_photo_is_an_error_that_changes_nothing(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    photos = photos_of(streets, along(STREET, step_m=20)[:3], rng)
+    tracker, other = Tracker(localizer), Tracker(localizer)
+    for each in (tracker, other):
+        each.update(photos[0], time=10.0)
+    with pytest.raises(ValueError, match=r"time is 9.5, 0.5 s before that of the last update"):
+        tracker.update(photos[1], time=9.5)
+    assert told(tracker.update(photos[2], time=10.0)) == told(other.update(photos[2], time=10.0))
+
+
+def told(fix: Any) -> Any:
+    """Return a fix without what its stages took."""
+    return replace(fix, timings_ms={})
+
+
+def test_a_gap_widens_what_a_camera_could_have_reached(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)[:20]
+    photos, motions = photos_of(streets, way, rng), list(steps(way, rng))
+    radii = []
+    for speed_mps, gap_s in ((2.0, 1.0), (2.0, 60.0), (8.0, 60.0)):
+        tracker = Tracker(localizer, speed_mps=speed_mps)
+        drive(tracker, photos, motions)
+        fix = tracker.update(nothing(streets), time=19 + gap_s)
+        assert fix.accuracy_m is not None
+        radii.append(fix.accuracy_m)
+    assert radii[0] < radii[1] < radii[2]
+    # 68 % of a disk of 480 m that is taken for a normal distribution: 1.51 x 480 / 2
+    assert 250 < radii[2] < 500
+
+
+def test_a_gap_is_as_long_in_pieces(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    photo, dark = streets.seen_from(np.zeros(2), rng), nothing(streets)
+    at_once, in_pieces = Tracker(localizer, speed_mps=5.0), Tracker(localizer, speed_mps=5.0)
+    for tracker in (at_once, in_pieces):
+        tracker.update(photo, time=0)
+    whole = at_once.update(dark, time=40)
+    for second in (10, 20, 30, 40):
+        parts = in_pieces.update(dark, time=second)
+    wide = np.trace(np.array(whole.covariance_m2)), np.trace(np.array(parts.covariance_m2))
+    assert wide[1] == pytest.approx(wide[0], rel=0.2)
+    assert wide[0] > EDGE_M**2 / 2
+
+
+def test_after_a_day_a_camera_can_be_anywhere(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    tracker = Tracker(localizer)
+    drive(tracker, photos_of(streets, along(STREET, step_m=20)[:20], rng), [None] * 20)
+    assert tracker.update(nothing(streets), time=86_400).status == "unknown"
+    place = np.array([500.0, -600.0])
+    fix = tracker.update(streets.seen_from(place, rng), time=86_401)
+    assert (fix.status, streets.error_m(fix, place) < EDGE_M) == ("fixed", True)
+
+
+def test_without_odometry_a_drive_is_followed_too(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=12)
+    photos = photos_of(streets, way, rng)
+    fixes = drive(Tracker(localizer), photos, [None] * len(way))
+    assert all(streets.error_m(f, at) < EDGE_M for f, at in zip(fixes, way, strict=True))
+
+
+TURN = 30  # of its photos, where a street turns north, while the one that looks alike goes on
+
+
+def two_streets(streets: Streets, rng: np.random.Generator) -> tuple[Floats, list[Embedding]]:
+    """Return a way that turns, and photos that look as much like one that goes straight on."""
+    turning = along([(-800.0, -700.0), (-200.0, -700.0), (-200.0, 100.0)], step_m=20)
+    straight = along([(-800.0, 500.0), (600.0, 500.0)], step_m=20)
+    looks = [
+        streets.codes[streets.row_of(here)] + streets.codes[streets.row_of(there)]
+        for here, there in zip(turning, straight, strict=True)
+    ]
+    return turning, [streets.noisy(look / np.sqrt(2), rng, noise=0.3) for look in looks]
+
+
+def test_streets_that_look_alike_stay_ambiguous_until_motion_tells_them_apart(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way, photos = two_streets(streets, rng)
+    fixes = drive(Tracker(localizer), photos, list(steps(way, rng)))
+    for fix in fixes[10:TURN]:
+        assert fix.confidence is not None
+        assert 0.2 < fix.confidence < 0.8  # neither is dropped
+        assert fix.accuracy_m is not None
+        assert fix.accuracy_m > 500  # the other street lies 1.2 km away
+    for fix, place in zip(fixes[-15:], way[-15:], strict=True):
+        assert fix.status == "fixed"
+        assert streets.error_m(fix, place) < EDGE_M
+
+
+def test_without_motion_streets_that_look_alike_stay_ambiguous(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way, photos = two_streets(streets, rng)
+    fix = drive(Tracker(localizer), photos, [None] * len(way))[-1]
+    assert fix.confidence is not None
+    assert fix.confidence < 0.8
+
+
+def test_a_position_tells_streets_that_look_alike_apart(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way, photos = two_streets(streets, rng)
+    tracker = Tracker(localizer)
+    drive(tracker, photos[:20], list(steps(way[:20], rng)))
+    seen = Position.gaussian(*streets.latlon(way[20]).tolist(), sigma_m=50)
+    fix = tracker.update(photos[20], time=20, motion=Motion.odometry(20, 0), position=seen)
+    assert fix.status == "fixed"
+    assert streets.error_m(fix, way[20]) < EDGE_M
+
+
+def test_one_wrong_position_does_not_end_a_track(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)[:40]
+    photos, motions = photos_of(streets, way, rng), list(steps(way, rng))
+    tracker = Tracker(localizer)
+    drive(tracker, photos[:30], motions[:30])
+    wrong = Position.gaussian(*streets.latlon(np.array([0.0, 900.0])).tolist(), sigma_m=10)
+    tracker.update(photos[30], time=30, motion=motions[30], position=wrong)
+    fixes = drive(tracker, photos[31:], motions[31:], start=31)
+    assert streets.error_m(fixes[-1], way[-1]) < EDGE_M
+
+
+def test_a_position_finds_a_camera_that_sees_nothing(
+    streets: Streets, localizer: Localizer
+) -> None:
+    place = np.array([300.0, -400.0])
+    seen = Position.gaussian(*streets.latlon(place).tolist(), sigma_m=20)
+    tracker = Tracker(localizer)
+    tracker.update(nothing(streets), time=0, position=seen)
+    fix = tracker.update(nothing(streets), time=1, motion=Motion.odometry(50, 0), position=seen)
+    assert streets.error_m(fix, place) < EDGE_M
+
+
+def test_standing_still_makes_no_track_surer(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    place = np.array([100.0, -200.0])
+    look = streets.seen_from(place, rng, noise=1.8)
+    tracker = Tracker(localizer)
+    first = tracker.update(look, time=0)
+    for second in range(1, 60):
+        again = streets.noisy(look, rng, noise=0.05)
+        fix = tracker.update(again, time=second, motion=STILL)
+    assert first.confidence is not None
+    assert fix.confidence is not None
+    assert first.confidence < 0.9
+    assert fix.confidence < first.confidence + 0.05
+
+
+def test_a_reset_tracker_is_a_new_one(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    photos = photos_of(streets, along(STREET, step_m=20)[:5], rng)
+    used = Tracker(localizer)
+    drive(used, photos, [None] * 5)
+    used.reset()
+    assert told(used.update(photos[4], time=0)) == told(
+        Tracker(localizer).update(photos[4], time=0)
+    )
+
+
+def test_the_same_drive_gives_the_same_fixes(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)[:20]
+    photos, motions = photos_of(streets, way, rng), list(steps(way, rng))
+    once, again = (drive(Tracker(localizer), photos, motions) for _ in range(2))
+    assert [told(fix) for fix in once] == [told(fix) for fix in again]
+
+
+def test_a_camera_that_leaves_the_pack_is_followed_for_a_while(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along([(700.0, 0.0), (1700.0, 0.0)], step_m=20)
+    inside = way[:20]  # the pack ends at 1200
+    tracker = Tracker(localizer)
+    motions = list(steps(way, rng))
+    drive(tracker, photos_of(streets, inside, rng), motions[:20])
+    fixes = drive(tracker, [nothing(streets)] * (len(way) - 20), motions[20:], start=20)
+    assert streets.error_m(fixes[-1], way[-1]) < EDGE_M
+    assert {candidate.cell for candidate in fixes[-1].candidates} <= {
+        s2.token_from_cell(int(cell)) for cell in streets.cells
+    }
+
+
+def test_a_track_crosses_the_antimeridian(tmp_path: Path, rng: np.random.Generator) -> None:
+    streets = Streets.make(LatLon(TAVEUNI.lat, 180.0))
+    way = along([(-400.0, -200.0), (500.0, 200.0)], step_m=20)
+    tracker = Tracker(open_streets(streets, tmp_path))
+    fixes = drive(tracker, photos_of(streets, way, rng), list(steps(way, rng)))
+    assert {np.sign(fix.latlon.lon) for fix in fixes} == {-1, 1}
+    tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
+    assert max(tracked[10:]) < EDGE_M / 2
+
+
+def test_a_photo_is_tracked_as_its_embedding(pack_path: Path, region: TinyRegion) -> None:
+    with Localizer.open(pack_path) as localizer:
+        by_photo, by_embedding = Tracker(localizer), Tracker(localizer)
+        for number in (0, 1):
+            picture = region.pictures[number]
+            fix = by_photo.update(picture[..., ::-1], time=number, encoding="bgr8")
+            (embedding,) = localizer.embed([picture])
+            assert fix.candidates == by_embedding.update(embedding, time=number).candidates
+        assert set(fix.timings_ms) == {"decode", "preprocess", "encode", "search", "track", "total"}
+        assert fix.cell == region.tokens[1]
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "message"),
+    [
+        ({"time": float("nan")}, ValueError, "time is nan, want seconds"),
+        ({"motion": (1, 2)}, TypeError, "want a Motion"),
+        ({"position": LatLon(0, 0)}, TypeError, "want a Position"),
+        ({"photo": np.zeros(3, np.float32)}, ValueError, "3"),
+        ({"photo": b"no image"}, ImageError, "image"),
+        ({"photo": "absent.jpg"}, OSError, "absent"),
+    ],
+)
+def test_an_update_that_fails_changes_nothing(
+    pack_path: Path, region: TinyRegion, named: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with Localizer.open(pack_path) as localizer:
+        tracker, other = Tracker(localizer), Tracker(localizer)
+        for each in (tracker, other):
+            each.update(region.pictures[0], time=0)
+        with pytest.raises(error, match=message):
+            tracker.update(**{"photo": region.pictures[1], "time": 1.0, **named})
+        again = told(tracker.update(region.pictures[1], time=0.5))
+        assert again == told(other.update(region.pictures[1], time=0.5))
+
+
+def test_a_tracker_needs_a_calibrated_pack(tmp_path: Path, region: TinyRegion) -> None:
+    path = region.write(tmp_path / "raw.geofix", encoders=[])
+    with pytest.raises(ValueError, match=r"not calibrated.*--queries"):
+        Tracker(Localizer.open(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda at: Tracker(at, speed_mps=0), "speed_mps is 0"),
+        (lambda at: Tracker(at, speed_mps=float("inf")), "speed_mps is inf"),
+        (lambda at: Tracker(at, k=0), "k is 0"),
+        (lambda at: Motion(float("nan"), 0, ((1, 0), (0, 1))), "motion is nan, 0"),
+        (lambda at: Motion(1, 0, ((1, 0), (0, -1))), "negative"),
+        (lambda at: Motion(1, 0, ((1, 2), (0, 1))), "symmetric"),
+        (lambda at: Motion.odometry(1, 0, relative_error=-1), "relative_error is -1"),
+        (lambda at: Position.gaussian(91, 0, sigma_m=1), "lat is 91"),
+        (lambda at: Position.gaussian(0, 0, sigma_m=0), "sigma_m is 0"),
+        (lambda at: Position(LatLon(0, 0), ((1, 3), (3, 1))), "negative"),
+    ],
+)
+def test_arguments_out_of_range_are_errors(
+    localizer: Localizer, make: Callable[[Localizer], Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(localizer)
+
+
+def test_candidates_are_as_many_as_asked_for_and_ordered(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    tracker = Tracker(localizer, k=12)
+    fix = tracker.update(streets.seen_from(np.zeros(2), rng, noise=1.5), time=0)
+    shares = [candidate.probability or 0.0 for candidate in fix.candidates]
+    assert len(shares) == 12
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1
+
+
+def test_cells_beyond_the_best_matches_are_scored_for_the_track(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    place = np.array([-300.0, 300.0])
+    tracker = Tracker(localizer)
+    tracker.update(streets.seen_from(place, rng), time=0)
+    photo = -streets.codes[streets.row_of(place)]  # its place is the worst of 400 cells
+    fix = tracker.update(photo, time=1, motion=STILL)
+    cell = s2.cell_from_latlon(*streets.latlon(place), level=CELL_LEVEL)
+    own = {candidate.cell: candidate.score for candidate in fix.candidates}
+    assert own[s2.token_from_cell(int(cell))] == pytest.approx(-1.0, abs=0.1)
