@@ -5,9 +5,11 @@ r_i, the likelihood of cell i against "elsewhere", is what the calibrated poster
 
     r_i = exp((s_i - b) / T) * N * e / (1 - e),   e = ELSEWHERE_SHARE,   N cells in the pack
 
-A place that no cell covers has r = 1.
+and at most N: a cell gets no more than 1 - e of a photo's own posterior, so that one photo that
+shows another place is not the end of a track. A place that no cell covers has r = 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +18,6 @@ import numpy.typing as npt
 from geofix.posterior import ELSEWHERE_SHARE, NUM_CANDIDATES, UNKNOWN_ELSEWHERE, Calibration
 from geofix_index import CellIndex, CellUnion, Matches
 from geofix_index import cells as s2
-
-_MAX_LOGIT = 300.0  # e to this power, times the cells of the Earth, is still a float
 
 Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.uint64]
@@ -84,7 +84,7 @@ def evidence(
         best=best,
         cells=cells[order],
         scores=scores[order].astype(np.float64),
-        ratios=np.exp(np.minimum(logits, _MAX_LOGIT)) * gain,
+        ratios=np.exp(np.minimum(logits, -math.log(gain / num_cells))) * gain,
         matches_nothing=_elsewhere(best.scores, calibration) >= UNKNOWN_ELSEWHERE,
     )
 

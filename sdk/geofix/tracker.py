@@ -45,7 +45,7 @@ OUTLIER_SHARE = 0.05  # of photos and positions say nothing about where they wer
 LOST_SHARE = 0.02  # of the weight leaks with each photo
 DECORRELATION_M = 40.0  # photos this far apart have 1/e of their mistakes in common
 SIMILAR_COSINE = 0.7  # embeddings that are less alike are new evidence, however near
-BIAS_EDGES = 0.3  # of a cell, east and north
+BIAS_EDGES = 0.25  # of a cell, east and north
 SPEED_MPS = 15.0
 _NUM_FOUND = 64  # cells at most, at which "lost" returns
 _MIN_FOUND = 1e-4  # of all weight, that a cell must have for it
@@ -138,10 +138,10 @@ class Tracker:
         clock = _Clock()
         embedding, captured_at = self._embedding(photo, encoding, hfov_deg, clock)
         state = self._moved(time, motion)
-        cells = s2.cell_from_latlon(*state.belief.latlon.T, level=self._level)
+        cells, shares = s2.bilinear_cells(*state.belief.latlon.T, level=self._level)
         seen = self._seen(embedding, cells, position)
         clock.stop("search")
-        self._state = state = self._weighed(state, seen, cells, embedding, position)
+        self._state = state = self._weighed(state, seen, cells, shares, embedding, position)
         fix = fix_from_belief(
             state.belief, seen, bias_m=self._bias_m, pack_id=self._pack_id, k=self._k
         )
@@ -208,7 +208,7 @@ class Tracker:
     def _seen(self, embedding: Embedding, cells: Cells, position: Position | None) -> Evidence:
         """Compare a photo with the cells of the belief, of the position, and the best of all."""
         index = self._localizer._opened()[1]
-        wanted = np.unique(cells)
+        wanted = np.unique(cells[cells != 0])  # a corner of the cube has no fourth cell
         if position is not None:
             wanted = np.union1d(wanted, _cells_near(position, index, bias_m=self._bias_m))
         return evidence(
@@ -224,12 +224,13 @@ class Tracker:
         state: _State,
         seen: Evidence,
         cells: Cells,
+        shares: Floats,
         embedding: Embedding,
         position: Position | None,
     ) -> _State:
         """Return the state after its photo and its position."""
         belief = state.belief
-        ratios = seen.ratios_of(cells)
+        ratios = (seen.ratios_of(cells) * shares).sum(axis=1)
         of_nodes, of_cells = np.zeros(len(cells)), np.zeros(len(seen.cells))  # log-likelihoods
         of_others = 0.0  # the cells that match worst
         if _says_something(belief, ratios, seen):
