@@ -170,7 +170,8 @@ class _Run:
 
     def _told(self, scenario: str, fixes: list[Fix]) -> Iterator[list[float]]:
         for frame, fix in enumerate(fixes):
-            error = great_circle_m(*self.truth[frame], fix.latlon.lat, fix.latlon.lon)
+            lat, lon = self.truth[frame]
+            error = great_circle_m(lat, lon, fix.latlon.lat, fix.latlon.lon)
             radii = [float(radius or np.nan) for radius in (fix.accuracy_m, fix.radius95_m)]
             kind = SCENARIOS.index(scenario)
             yield [self.number, frame, kind, float(error), *radii, fix.confidence or 0.0]
