@@ -142,21 +142,28 @@ def _nodes_of(belief: Belief, cells: Cells) -> Ints:
 def _spread(belief: Belief, sigma: float, axis: Floats) -> Belief:
     """Return the belief spread along an axis by a normal distribution of `sigma` steps.
 
-    Below one step it is three nodes that have the same variance, else a sampled curve.
+    A step along the axis is one along east or north, whichever is nearer; the other part of it is
+    shared out between the two nodes beside it, which keeps the mean. Below one step the curve is
+    three points of the same variance.
     """
     if sigma <= 0:
         return belief
-    steps = math.ceil(_REACH * sigma) if sigma > 1 else 1
-    along = np.arange(-steps, steps + 1)
-    offsets = np.rint(along[:, None] * (axis if sigma > 1 else axis / np.abs(axis).max()))
-    if sigma > 1:
-        shares = np.exp(-0.5 * (along / sigma) ** 2)
-    else:
-        side = sigma**2 / (2 * float((offsets[0] ** 2).sum()))
-        shares = np.array([side, 1 - 2 * side, side])
-    nodes = belief.nodes[:, None, :] + offsets.astype(np.int64)
-    weights = belief.weights[:, None] * (shares / shares.sum())
-    nodes, weights = _merged(nodes.reshape(-1, 2), weights.ravel())
+    stride = axis / np.abs(axis).max()
+    sigma /= float(np.hypot(*stride))
+    num = math.ceil(_REACH * sigma) if sigma > 1 else 1
+    along = np.arange(-num, num + 1)
+    side = sigma**2 / 2
+    shares = (
+        np.exp(-0.5 * (along / sigma) ** 2) if sigma > 1 else np.array([side, 1 - 2 * side, side])
+    )
+    points = along[:, None] * stride
+    low = np.floor(points)
+    above = points - low  # of at least one axis 0
+    taps = np.concatenate([low, np.where(above > 0, low + 1, low)]).astype(np.int64)
+    upper = above.max(axis=1)
+    weights = np.concatenate([shares * (1 - upper), shares * upper]) / shares.sum()
+    nodes = belief.nodes[:, None, :] + taps
+    nodes, weights = _merged(nodes.reshape(-1, 2), (belief.weights[:, None] * weights).ravel())
     return replace(belief, nodes=nodes, weights=weights)
 
 

@@ -126,6 +126,9 @@ def _answering(
 ) -> tuple[list[Path], Callable[[Path], Fix]]:
     """Return the photos in their order, and what answers each."""
     if not arguments.track:
+        for path in arguments.images:
+            if path.is_dir():
+                raise ValueError(f"{path} is a folder: want photos, or --track to follow a drive")
         return arguments.images, lambda path: localizer.localize(
             path, prior=arguments.prior, k=arguments.k
         )
