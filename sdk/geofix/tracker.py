@@ -1,15 +1,13 @@
 """Tracking: a stream of photos and the motion between them in, one fix after another out.
 
 A recursive Bayes filter. Between photos the belief (`geofix.belief`) moves by the odometry, or
-spreads as far as `speed_mps` allows. A photo weighs it: a node in cell i is multiplied by
-
-    (OUTLIER_SHARE + (1 - OUTLIER_SHARE) * r_i) ** w
-
-with r_i, the likelihood of cell i against "elsewhere" (`geofix.evidence`). Photos taken a few
-metres apart repeat each other's mistakes, so w is below 1 (`_photo_weight`). With each photo a
-little of the weight leaks to "lost", and returns at the cells that the photo matches best, wherever
-they are: so does a first photo find a place, and so is a kidnapped robot found again. A photo that
-matches neither the track nor any other place says nothing: the track goes on by motion alone.
+spreads as far as `speed_mps` allows. A photo weighs it (`geofix.likelihood`): each node by the mean
+of the cells around it, of which `geofix.evidence` has the likelihoods. Photos taken a few metres
+apart repeat each other's mistakes, so that the exponent of their likelihood is below 1
+(`_photo_weight`). With each photo a little of the weight leaks to "lost", and returns at the cells
+that the photo matches best, wherever they are: so does a first photo find a place, and so is a
+kidnapped robot found again. A photo that matches neither the track nor any other place says
+nothing: the track goes on by motion alone.
 
 What a street's photos have in common, such as a camera that looks ahead, motion does not average
 out: it is taken for a bias of BIAS_EDGES cells, and added to what the belief says of its accuracy.
@@ -28,28 +26,27 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix import belief as beliefs
+from geofix import likelihood
 from geofix.belief import Belief
 from geofix.evidence import Evidence, evidence
 from geofix.fix import Fix
-from geofix.geo import east_north_m
 from geofix.images import ImageSource
+from geofix.likelihood import LogLikelihood, cells_near
 from geofix.localizer import Localizer, _Clock
 from geofix.motion import Motion, Position
 from geofix.posterior import ELSEWHERE_SHARE
 from geofix.track_fix import fix_from_belief
-from geofix_index import CellIndex, Disk
 from geofix_index import cells as s2
 
 # Chosen on drives through the demo's town by benchmarks/tracker.py (docs/results.md).
-OUTLIER_SHARE = 0.05  # of photos and positions say nothing about where they were taken
-LOST_SHARE = 0.02  # of the weight leaks with each photo
+LOST_SHARE = 0.02  # of the weight leaks with each photo that is all new
 DECORRELATION_M = 40.0  # photos this far apart have 1/e of their mistakes in common
 SIMILAR_COSINE = 0.7  # embeddings that are less alike are new evidence, however near
 BIAS_EDGES = 0.25  # of a cell, east and north
 SPEED_MPS = 15.0
 _NUM_FOUND = 64  # cells at most, at which "lost" returns
 _MIN_FOUND = 1e-4  # of all weight, that a cell must have for it
-_MAX_DISK_M = 2000.0  # all cells this near to a position are looked at, or the best matches alone
+_MIN_NEW = 0.1  # weight of a photo that counts: every four metres
 
 Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.uint64]
@@ -64,8 +61,9 @@ class _State:
     time: float = -math.inf  # of the last update
     heard_time: float = -math.inf  # of the last photo that said something
     heard: Embedding | None = None  # that photo
-    since_photo_m: float = math.inf  # how far the camera went since
-    since_position_m: float = math.inf  # and since the last position
+    step_m: float = 0.0  # how far the camera went since the update before
+    since_photo_m: float = math.inf  # since the last photo that said something
+    since_position_m: float = math.inf  # since the last position
 
 
 class Tracker:
@@ -187,8 +185,9 @@ class Tracker:
         distance_m = math.sqrt(offset_m[0] ** 2 + offset_m[1] ** 2 + np.trace(covariance_m2))
         return replace(
             state,
-            belief=beliefs.leaked(beliefs.moved(state.belief, offset_m, covariance_m2), LOST_SHARE),
+            belief=beliefs.moved(state.belief, offset_m, covariance_m2),
             time=time,
+            step_m=distance_m,
             since_photo_m=state.since_photo_m + distance_m,
             since_position_m=state.since_position_m + distance_m,
         )
@@ -210,7 +209,7 @@ class Tracker:
         index = self._localizer._opened()[1]
         wanted = np.unique(cells[cells != 0])  # a corner of the cube has no fourth cell
         if position is not None:
-            wanted = np.union1d(wanted, _cells_near(position, index, bias_m=self._bias_m))
+            wanted = np.union1d(wanted, cells_near(position, index, bias_m=self._bias_m))
         return evidence(
             index,
             embedding,
@@ -228,49 +227,74 @@ class Tracker:
         embedding: Embedding,
         position: Position | None,
     ) -> _State:
-        """Return the state after its photo and its position."""
-        belief = state.belief
-        ratios = (seen.ratios_of(cells) * shares).sum(axis=1)
-        of_nodes, of_cells = np.zeros(len(cells)), np.zeros(len(seen.cells))  # log-likelihoods
-        of_others = 0.0  # the cells that match worst
-        if _says_something(belief, ratios, seen):
-            weight = _photo_weight(state, embedding)
-            of_nodes += weight * _log_mixed(ratios)
-            of_cells += weight * _log_mixed(seen.ratios)
-            of_others += weight * math.log(OUTLIER_SHARE)
-            state = replace(state, heard=embedding, heard_time=state.time, since_photo_m=0.0)
-        if position is not None:
-            weight = _weight(state.since_position_m)
-            area_m2 = self._num_cells * s2.mean_edge_m(self._level) ** 2
-            centres = s2.latlon_from_cell(seen.cells)
-            for total, latlon in ((of_nodes, belief.latlon), (of_cells, centres)):
-                ratio = area_m2 * _density(position, latlon, bias_m=self._bias_m)
-                total += weight * _log_mixed(ratio)
-            of_others += weight * math.log(OUTLIER_SHARE)
-            state = replace(state, since_position_m=0.0)
-        belief = self._with_found(belief, seen.cells, of_nodes, of_cells, of_others)
-        return replace(state, belief=belief)
+        """Return the state after its photo and its position.
 
-    def _with_found(
-        self, belief: Belief, cells: Cells, of_nodes: Floats, of_cells: Floats, of_others: float
-    ) -> Belief:
+        Args:
+            state: before.
+            seen: what the photo says of cells.
+            cells: (N, 4) around each node.
+            shares: (N, 4) of the node, that these have.
+            embedding: of the photo.
+            position: of the camera.
+        """
+        ratios = (seen.ratios_of(cells) * shares).sum(axis=1)
+        state, weight = _heard(state, seen, ratios, embedding)
+        told = likelihood.of_photo(seen, ratios, weight=weight)
+        if position is not None:
+            of_position = likelihood.of_position(
+                position,
+                state.belief,
+                seen,
+                area_m2=self._num_cells * s2.mean_edge_m(self._level) ** 2,
+                bias_m=self._bias_m,
+                weight=_weight(state.since_position_m),
+            )
+            told = told.plus(of_position)
+            state = replace(state, since_position_m=0.0)
+        return replace(state, belief=self._with_found(state.belief, seen.cells, told))
+
+    def _with_found(self, belief: Belief, cells: Cells, told: LogLikelihood) -> Belief:
         """Return the belief after evidence, with what was lost at the cells that fit best.
 
         "Lost" is anywhere in the pack, or beyond it with the odds of `ELSEWHERE_SHARE`.
         """
         of_one = belief.lost * (1 - ELSEWHERE_SHARE) / self._num_cells
-        shares = of_one * np.exp(of_cells)
-        others = of_one * math.exp(of_others) * (self._num_cells - len(cells))
+        shares = of_one * np.exp(told.cells)
+        others = of_one * math.exp(told.others) * (self._num_cells - len(cells))
         beyond = belief.lost * ELSEWHERE_SHARE
-        total = float(belief.weights @ np.exp(of_nodes)) + float(shares.sum()) + others + beyond
+        factors = np.exp(told.nodes)
+        total = float(belief.weights @ factors) + float(shares.sum()) + others + beyond
         order = np.argsort(-shares)[:_NUM_FOUND]
-        found = order[(shares[order] >= _MIN_FOUND * total) & (of_cells[order] > 0)]
+        found = order[(shares[order] >= _MIN_FOUND * total) & (told.cells[order] > 0)]
         if len(belief.nodes) == 0 and len(found) == 0:
             found = order[:1]
         rest = others + beyond + float(shares.sum()) - float(shares[found].sum())
-        return beliefs.updated(
-            belief, np.exp(of_nodes), lost=rest, found=cells[found], shares=shares[found]
-        )
+        return beliefs.updated(belief, factors, lost=rest, found=cells[found], shares=shares[found])
+
+
+def _heard(
+    state: _State, seen: Evidence, ratios: Floats, embedding: Embedding
+) -> tuple[_State, float]:
+    """Return the state with the photo remembered and some weight lost; and the photo's weight.
+
+    A photo that has hardly anything new is left to the next ones, so that it does not matter how
+    many a second there are.
+    """
+    belief = state.belief
+    if not _says_something(belief, ratios, seen):
+        lost = LOST_SHARE * _weight(state.step_m)
+        return replace(state, belief=beliefs.leaked(belief, lost)), 0.0
+    weight = _photo_weight(state, embedding)
+    if weight < _MIN_NEW:
+        return state, 0.0
+    heard = replace(
+        state,
+        belief=beliefs.leaked(belief, LOST_SHARE * weight),
+        heard=embedding,
+        heard_time=state.time,
+        since_photo_m=0.0,
+    )
+    return heard, weight
 
 
 def _says_something(belief: Belief, ratios: Floats, seen: Evidence) -> bool:
@@ -290,29 +314,3 @@ def _photo_weight(state: _State, embedding: Embedding) -> float:
 
 def _weight(distance_m: float) -> float:
     return 1 - math.exp(-distance_m / DECORRELATION_M)
-
-
-def _log_mixed(ratios: Floats) -> Floats:
-    return np.log(OUTLIER_SHARE + (1 - OUTLIER_SHARE) * ratios)
-
-
-def _density(position: Position, latlon: Floats, *, bias_m: float) -> Floats:
-    """Return the probability per m² that a position gives to places (N, 2).
-
-    Where the belief has the camera, it may be by the photos' bias from where it is.
-    """
-    covariance_m2 = np.array(position.covariance_m2) + np.eye(2) * bias_m**2
-    apart = east_north_m(*latlon.T, origin=position.latlon)
-    distance2 = np.einsum("ni,ij,nj->n", apart, np.linalg.inv(covariance_m2), apart)
-    return np.asarray(
-        np.exp(-distance2 / 2) / (2 * math.pi * math.sqrt(np.linalg.det(covariance_m2)))
-    )
-
-
-def _cells_near(position: Position, index: CellIndex, *, bias_m: float) -> Cells:
-    """Return the cells within three standard deviations; none where these are too many."""
-    variance_m2 = float(np.linalg.eigvalsh(np.array(position.covariance_m2))[1])
-    radius_m = 3 * math.sqrt(variance_m2 + bias_m**2)
-    if radius_m > _MAX_DISK_M:
-        return np.zeros(0, np.uint64)
-    return index.cells_in(Disk(position.latlon.lat, position.latlon.lon, radius_m))

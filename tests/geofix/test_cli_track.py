@@ -49,7 +49,7 @@ def test_the_photos_of_a_folder_are_tracked_in_the_order_of_their_names(
         for second, answer in enumerate(answers):
             fix = tracker.update(folder / f"{second}.jpg", time=second).to_json()
             assert {**answer, "timings_ms": 0, "image": 0} == {**fix, "timings_ms": 0, "image": 0}
-    assert answers[2]["confidence"] - answers[3]["confidence"] > 0.01  # shows another place
+    assert answers[3]["cell"] == region.tokens[0]  # one photo of cell 9 is not believed
 
 
 def test_photos_with_times_are_tracked_in_their_order(

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geofix import ImageError, LatLon, Localizer, Motion, Position, Tracker
+from geofix import ImageError, LatLon, Localizer, Motion, Position, Tracker, distance_m
 from geofix_index import cells as s2
 from tests.geofix.streets import (
     EDGE_M,
+    NOISE,
     Embedding,
     Floats,
     Streets,
@@ -43,8 +44,10 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(3)
 
 
-def photos_of(streets: Streets, way: Floats, rng: np.random.Generator) -> list[Embedding]:
-    return [streets.seen_from(place, rng) for place in way]
+def photos_of(
+    streets: Streets, way: Floats, rng: np.random.Generator, *, noise: float = NOISE
+) -> list[Embedding]:
+    return [streets.seen_from(place, rng, noise=noise) for place in way]
 
 
 def test_the_first_fix_is_that_of_the_photo(
@@ -283,20 +286,47 @@ def test_a_position_finds_a_camera_that_sees_nothing(
     assert streets.error_m(fix, place) < EDGE_M
 
 
-def test_standing_still_makes_no_track_surer(
+def test_standing_still_makes_a_track_no_surer_and_no_less_sure(
     streets: Streets, localizer: Localizer, rng: np.random.Generator
 ) -> None:
-    place = np.array([100.0, -200.0])
-    look = streets.seen_from(place, rng, noise=1.8)
+    look = streets.seen_from(np.array([100.0, -200.0]), rng, noise=1.8)
     tracker = Tracker(localizer)
     first = tracker.update(look, time=0)
-    for second in range(1, 60):
+    for frame in range(1, 300):
         again = streets.noisy(look, rng, noise=0.05)
-        fix = tracker.update(again, time=second, motion=STILL)
+        fix = tracker.update(again, time=frame / 30, motion=STILL)
     assert first.confidence is not None
-    assert fix.confidence is not None
-    assert first.confidence < 0.9
-    assert fix.confidence < first.confidence + 0.05
+    assert first.confidence < 0.95
+    assert fix.confidence == pytest.approx(first.confidence, abs=0.02)
+    assert fix.accuracy_m == pytest.approx(first.accuracy_m, rel=0.1)
+
+
+def test_it_does_not_matter_how_many_photos_a_second_there_are(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    fixes = []
+    for step_m in (10.0, 0.5):
+        way = along(STREET, step_m=step_m)
+        photos = photos_of(streets, way, np.random.default_rng(5), noise=1.2)
+        fixes.append(drive(Tracker(localizer), photos, list(steps(way, rng, error=0.01)))[-1])
+    for fix in fixes:
+        assert streets.error_m(fix, np.array(STREET[-1])) < EDGE_M / 2
+        assert fix.confidence is not None
+        assert fix.confidence > 0.9
+    often, seldom = (fix.accuracy_m or 0.0 for fix in fixes)
+    assert often == pytest.approx(seldom, rel=0.25)
+
+
+def test_a_covered_camera_that_stands_still_stays_where_it_is(
+    streets: Streets, localizer: Localizer, rng: np.random.Generator
+) -> None:
+    tracker = Tracker(localizer)
+    first = tracker.update(streets.seen_from(np.zeros(2), rng), time=0)
+    for frame in range(1, 300):
+        fix = tracker.update(nothing(streets), time=frame / 30, motion=STILL)
+    assert fix.status == "fixed"
+    assert distance_m(fix.latlon, first.latlon) < 0.01
+    assert fix.accuracy_m == pytest.approx(first.accuracy_m, rel=0.1)
 
 
 def test_a_reset_tracker_is_a_new_one(
