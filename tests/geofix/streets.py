@@ -6,7 +6,7 @@ time, and nothing about where in the cell it was taken.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,18 @@ def drive(
         tracker.update(photo, time=start + second, motion=motion)
         for second, (photo, motion) in enumerate(moved)
     ]
+
+
+def photos_of(
+    streets: Streets, way: Floats, rng: np.random.Generator, *, noise: float = NOISE
+) -> list[Embedding]:
+    """Return the embeddings of photos along a way."""
+    return [streets.seen_from(place, rng, noise=noise) for place in way]
+
+
+def told(fix: Fix) -> Fix:
+    """Return a fix without what its stages took."""
+    return replace(fix, timings_ms={})
 
 
 def open_streets(streets: Streets, folder: Path) -> Localizer:

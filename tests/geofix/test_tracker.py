@@ -1,18 +1,14 @@
 """A camera that drives through synthetic streets is followed, lost, and found again."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from geofix import ImageError, LatLon, Localizer, Motion, Position, Tracker, distance_m
+from geofix import LatLon, Localizer, Motion, Position, Tracker, distance_m
 from geofix_index import cells as s2
 from tests.geofix.streets import (
     EDGE_M,
-    NOISE,
     Embedding,
     Floats,
     Streets,
@@ -20,41 +16,22 @@ from tests.geofix.streets import (
     drive,
     nothing,
     open_streets,
+    photos_of,
     steps,
+    told,
 )
-from tests.tiny_pack import CELL_LEVEL, TAVEUNI, TinyRegion
+from tests.tiny_pack import TAVEUNI
 
 STREET = [(-900.0, -500.0), (900.0, 400.0)]
 CUBE_CORNER_LAT = np.degrees(np.arctan(np.sqrt(0.5)))  # at 45 degrees east
 STILL = Motion(0.0, 0.0, ((0.0, 0.0), (0.0, 0.0)))
 
 
-@pytest.fixture(scope="module")
-def streets() -> Streets:
-    return Streets.make()
-
-
-@pytest.fixture(scope="module")
-def localizer(streets: Streets, tmp_path_factory: pytest.TempPathFactory) -> Localizer:
-    return open_streets(streets, tmp_path_factory.mktemp("streets"))
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(3)
-
-
-def photos_of(
-    streets: Streets, way: Floats, rng: np.random.Generator, *, noise: float = NOISE
-) -> list[Embedding]:
-    return [streets.seen_from(place, rng, noise=noise) for place in way]
-
-
 def test_the_first_fix_is_that_of_the_photo(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     photo = streets.seen_from(np.array([200.0, 300.0]), rng, noise=1.0)
-    alone, first = localizer.search(photo), Tracker(localizer).update(photo, time=0)
+    alone, first = streets_localizer.search(photo), Tracker(streets_localizer).update(photo, time=0)
     assert first.cell == alone.cell
     assert first.status == alone.status == "fixed"
     assert alone.confidence is not None
@@ -65,12 +42,14 @@ def test_the_first_fix_is_that_of_the_photo(
 
 
 def test_motion_tells_where_in_its_cell_a_camera_is(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=20)
     photos = photos_of(streets, way, rng)
-    alone = [streets.error_m(localizer.search(p), at) for p, at in zip(photos, way, strict=True)]
-    fixes = drive(Tracker(localizer), photos, list(steps(way, rng)))
+    alone = [
+        streets.error_m(streets_localizer.search(p), at) for p, at in zip(photos, way, strict=True)
+    ]
+    fixes = drive(Tracker(streets_localizer), photos, list(steps(way, rng)))
     tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
     assert np.median(tracked[10:]) < np.median(alone) / 2
     assert max(tracked[10:]) < EDGE_M / 2
@@ -80,18 +59,18 @@ def test_motion_tells_where_in_its_cell_a_camera_is(
 
 
 def test_a_turn_is_followed(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along([(-700.0, -300.0), (100.0, -200.0), (20.0, 700.0)], step_m=20)
-    fixes = drive(Tracker(localizer), photos_of(streets, way, rng), list(steps(way, rng)))
+    fixes = drive(Tracker(streets_localizer), photos_of(streets, way, rng), list(steps(way, rng)))
     tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
     assert max(tracked[10:]) < EDGE_M / 2
 
 
 def test_motion_within_a_cell_is_kept_to_the_metre(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     first = tracker.update(streets.seen_from(np.zeros(2), rng), time=0)
     exact = Motion(3.0, 1.0, ((0.0, 0.0), (0.0, 0.0)))
     dark = nothing(streets)
@@ -103,13 +82,13 @@ def test_motion_within_a_cell_is_kept_to_the_metre(
 
 
 def test_a_covered_camera_is_tracked_by_motion_and_less_and_less_sure(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=20)
     photos = photos_of(streets, way, rng)
     photos[30:50] = [nothing(streets)] * 20
-    assert localizer.search(photos[30]).status == "unknown"
-    fixes = drive(Tracker(localizer), photos, list(steps(way, rng, error=0.15)))
+    assert streets_localizer.search(photos[30]).status == "unknown"
+    fixes = drive(Tracker(streets_localizer), photos, list(steps(way, rng, error=0.15)))
     dark = fixes[29:50]
     assert all(fix.status == "fixed" for fix in dark)
     radii = [fix.radius95_m for fix in dark if fix.radius95_m is not None]
@@ -121,10 +100,10 @@ def test_a_covered_camera_is_tracked_by_motion_and_less_and_less_sure(
 
 
 def test_a_kidnapped_camera_is_found_within_ten_photos(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     before, after = along(STREET, step_m=20)[:40], along([(600.0, -700.0), (0, 0)], step_m=20)[:10]
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     drive(tracker, photos_of(streets, before, rng), list(steps(before, rng)))
     motions = [STILL, *list(steps(after, rng))[1:]]
     fixes = drive(tracker, photos_of(streets, after, rng), motions, start=40)
@@ -135,20 +114,20 @@ def test_a_kidnapped_camera_is_found_within_ten_photos(
 
 
 def test_one_photo_that_shows_another_place_moves_nothing(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=20)[:40]
     photos = photos_of(streets, way, rng)
     photos[30] = streets.seen_from(np.array([600.0, -700.0]), rng)
-    fixes = drive(Tracker(localizer), photos, list(steps(way, rng)))
+    fixes = drive(Tracker(streets_localizer), photos, list(steps(way, rng)))
     assert all(streets.error_m(fixes[i], way[i]) < EDGE_M for i in range(30, 40))
 
 
 def test_a_late_photo_is_an_error_that_changes_nothing(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     photos = photos_of(streets, along(STREET, step_m=20)[:3], rng)
-    tracker, other = Tracker(localizer), Tracker(localizer)
+    tracker, other = Tracker(streets_localizer), Tracker(streets_localizer)
     for each in (tracker, other):
         each.update(photos[0], time=10.0)
     with pytest.raises(ValueError, match=r"time is 9.5, 0.5 s before that of the last update"):
@@ -156,19 +135,14 @@ def test_a_late_photo_is_an_error_that_changes_nothing(
     assert told(tracker.update(photos[2], time=10.0)) == told(other.update(photos[2], time=10.0))
 
 
-def told(fix: Any) -> Any:
-    """Return a fix without what its stages took."""
-    return replace(fix, timings_ms={})
-
-
 def test_a_gap_widens_what_a_camera_could_have_reached(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=20)[:20]
     photos, motions = photos_of(streets, way, rng), list(steps(way, rng))
     radii = []
     for speed_mps, gap_s in ((2.0, 1.0), (2.0, 60.0), (8.0, 60.0)):
-        tracker = Tracker(localizer, speed_mps=speed_mps)
+        tracker = Tracker(streets_localizer, speed_mps=speed_mps)
         drive(tracker, photos, motions)
         fix = tracker.update(nothing(streets), time=19 + gap_s)
         assert fix.accuracy_m is not None
@@ -179,10 +153,13 @@ def test_a_gap_widens_what_a_camera_could_have_reached(
 
 
 def test_a_gap_is_as_long_in_pieces(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     photo, dark = streets.seen_from(np.zeros(2), rng), nothing(streets)
-    at_once, in_pieces = Tracker(localizer, speed_mps=5.0), Tracker(localizer, speed_mps=5.0)
+    at_once, in_pieces = (
+        Tracker(streets_localizer, speed_mps=5.0),
+        Tracker(streets_localizer, speed_mps=5.0),
+    )
     for tracker in (at_once, in_pieces):
         tracker.update(photo, time=0)
     whole = at_once.update(dark, time=40)
@@ -194,9 +171,9 @@ def test_a_gap_is_as_long_in_pieces(
 
 
 def test_after_a_day_a_camera_can_be_anywhere(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     drive(tracker, photos_of(streets, along(STREET, step_m=20)[:20], rng), [None] * 20)
     assert tracker.update(nothing(streets), time=86_400).status == "unknown"
     place = np.array([500.0, -600.0])
@@ -205,11 +182,11 @@ def test_after_a_day_a_camera_can_be_anywhere(
 
 
 def test_without_odometry_a_drive_is_followed_too(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=12)
     photos = photos_of(streets, way, rng)
-    fixes = drive(Tracker(localizer), photos, [None] * len(way))
+    fixes = drive(Tracker(streets_localizer), photos, [None] * len(way))
     assert all(streets.error_m(f, at) < EDGE_M for f, at in zip(fixes, way, strict=True))
 
 
@@ -228,10 +205,10 @@ def two_streets(streets: Streets, rng: np.random.Generator) -> tuple[Floats, lis
 
 
 def test_streets_that_look_alike_stay_ambiguous_until_motion_tells_them_apart(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way, photos = two_streets(streets, rng)
-    fixes = drive(Tracker(localizer), photos, list(steps(way, rng)))
+    fixes = drive(Tracker(streets_localizer), photos, list(steps(way, rng)))
     for fix in fixes[10:TURN]:
         assert fix.confidence is not None
         assert 0.05 < fix.confidence < 0.95  # neither is dropped
@@ -242,19 +219,19 @@ def test_streets_that_look_alike_stay_ambiguous_until_motion_tells_them_apart(
 
 
 def test_without_motion_streets_that_look_alike_stay_ambiguous(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way, photos = two_streets(streets, rng)
-    fix = drive(Tracker(localizer), photos, [None] * len(way))[-1]
+    fix = drive(Tracker(streets_localizer), photos, [None] * len(way))[-1]
     assert fix.confidence is not None
     assert fix.confidence < 0.8
 
 
 def test_a_position_tells_streets_that_look_alike_apart(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way, photos = two_streets(streets, rng)
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     drive(tracker, photos[:20], list(steps(way[:20], rng)))
     seen = Position.gaussian(*streets.latlon(way[20]).tolist(), sigma_m=50)
     fix = tracker.update(photos[20], time=20, motion=Motion.odometry(20, 0), position=seen)
@@ -263,11 +240,11 @@ def test_a_position_tells_streets_that_look_alike_apart(
 
 
 def test_one_wrong_position_does_not_end_a_track(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=20)[:40]
     photos, motions = photos_of(streets, way, rng), list(steps(way, rng))
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     drive(tracker, photos[:30], motions[:30])
     wrong = Position.gaussian(*streets.latlon(np.array([0.0, 900.0])).tolist(), sigma_m=10)
     tracker.update(photos[30], time=30, motion=motions[30], position=wrong)
@@ -276,21 +253,21 @@ def test_one_wrong_position_does_not_end_a_track(
 
 
 def test_a_position_finds_a_camera_that_sees_nothing(
-    streets: Streets, localizer: Localizer
+    streets: Streets, streets_localizer: Localizer
 ) -> None:
     place = np.array([300.0, -400.0])
     seen = Position.gaussian(*streets.latlon(place).tolist(), sigma_m=20)
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     tracker.update(nothing(streets), time=0, position=seen)
     fix = tracker.update(nothing(streets), time=1, motion=Motion.odometry(50, 0), position=seen)
     assert streets.error_m(fix, place) < EDGE_M
 
 
 def test_standing_still_makes_a_track_no_surer_and_no_less_sure(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     look = streets.seen_from(np.array([100.0, -200.0]), rng, noise=1.8)
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     first = tracker.update(look, time=0)
     for frame in range(1, 300):
         again = streets.noisy(look, rng, noise=0.05)
@@ -302,13 +279,15 @@ def test_standing_still_makes_a_track_no_surer_and_no_less_sure(
 
 
 def test_it_does_not_matter_how_many_photos_a_second_there_are(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     fixes = []
     for step_m in (10.0, 0.5):
         way = along(STREET, step_m=step_m)
         photos = photos_of(streets, way, np.random.default_rng(5), noise=1.2)
-        fixes.append(drive(Tracker(localizer), photos, list(steps(way, rng, error=0.01)))[-1])
+        fixes.append(
+            drive(Tracker(streets_localizer), photos, list(steps(way, rng, error=0.01)))[-1]
+        )
     for fix in fixes:
         assert streets.error_m(fix, np.array(STREET[-1])) < EDGE_M / 2
         assert fix.confidence is not None
@@ -318,9 +297,9 @@ def test_it_does_not_matter_how_many_photos_a_second_there_are(
 
 
 def test_a_covered_camera_that_stands_still_stays_where_it_is(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     first = tracker.update(streets.seen_from(np.zeros(2), rng), time=0)
     for frame in range(1, 300):
         fix = tracker.update(nothing(streets), time=frame / 30, motion=STILL)
@@ -330,32 +309,32 @@ def test_a_covered_camera_that_stands_still_stays_where_it_is(
 
 
 def test_a_reset_tracker_is_a_new_one(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     photos = photos_of(streets, along(STREET, step_m=20)[:5], rng)
-    used = Tracker(localizer)
+    used = Tracker(streets_localizer)
     drive(used, photos, [None] * 5)
     used.reset()
     assert told(used.update(photos[4], time=0)) == told(
-        Tracker(localizer).update(photos[4], time=0)
+        Tracker(streets_localizer).update(photos[4], time=0)
     )
 
 
 def test_the_same_drive_gives_the_same_fixes(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along(STREET, step_m=20)[:20]
     photos, motions = photos_of(streets, way, rng), list(steps(way, rng))
-    once, again = (drive(Tracker(localizer), photos, motions) for _ in range(2))
+    once, again = (drive(Tracker(streets_localizer), photos, motions) for _ in range(2))
     assert [told(fix) for fix in once] == [told(fix) for fix in again]
 
 
 def test_a_camera_that_leaves_the_pack_is_followed_for_a_while(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
 ) -> None:
     way = along([(700.0, 0.0), (1700.0, 0.0)], step_m=20)
     inside = way[:20]  # the pack ends at 1200
-    tracker = Tracker(localizer)
+    tracker = Tracker(streets_localizer)
     motions = list(steps(way, rng))
     drive(tracker, photos_of(streets, inside, rng), motions[:20])
     fixes = drive(tracker, [nothing(streets)] * (len(way) - 20), motions[20:], start=20)
@@ -382,92 +361,3 @@ def test_a_track_passes_a_corner_of_the_cube(tmp_path: Path, rng: np.random.Gene
     fixes = drive(tracker, photos_of(streets, way, rng), list(steps(way, rng)))
     tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
     assert max(tracked[10:]) < EDGE_M
-
-
-def test_a_photo_is_tracked_as_its_embedding(pack_path: Path, region: TinyRegion) -> None:
-    with Localizer.open(pack_path) as localizer:
-        by_photo, by_embedding = Tracker(localizer), Tracker(localizer)
-        for number in (0, 1):
-            picture = region.pictures[number]
-            fix = by_photo.update(picture[..., ::-1], time=number, encoding="bgr8")
-            (embedding,) = localizer.embed([picture])
-            assert fix.candidates == by_embedding.update(embedding, time=number).candidates
-        assert set(fix.timings_ms) == {"decode", "preprocess", "encode", "search", "track", "total"}
-        by_photo.reset()
-        assert by_photo.update(region.pictures[1], time=0).cell == region.tokens[1]
-
-
-@pytest.mark.parametrize(
-    ("named", "error", "message"),
-    [
-        ({"time": float("nan")}, ValueError, "time is nan, want seconds"),
-        ({"motion": (1, 2)}, TypeError, "want a Motion"),
-        ({"position": LatLon(0, 0)}, TypeError, "want a Position"),
-        ({"photo": np.zeros(3, np.float32)}, ValueError, "3"),
-        ({"photo": b"no image"}, ImageError, "image"),
-        ({"photo": "absent.jpg"}, OSError, "absent"),
-    ],
-)
-def test_an_update_that_fails_changes_nothing(
-    pack_path: Path, region: TinyRegion, named: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    with Localizer.open(pack_path) as localizer:
-        tracker, other = Tracker(localizer), Tracker(localizer)
-        for each in (tracker, other):
-            each.update(region.pictures[0], time=0)
-        with pytest.raises(error, match=message):
-            tracker.update(**{"photo": region.pictures[1], "time": 1.0, **named})
-        again = told(tracker.update(region.pictures[1], time=0.5))
-        assert again == told(other.update(region.pictures[1], time=0.5))
-
-
-def test_a_tracker_needs_a_calibrated_pack(tmp_path: Path, region: TinyRegion) -> None:
-    path = region.write(tmp_path / "raw.geofix", encoders=[])
-    with pytest.raises(ValueError, match=r"not calibrated.*--queries"):
-        Tracker(Localizer.open(path))
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda at: Tracker(at, speed_mps=0), "speed_mps is 0"),
-        (lambda at: Tracker(at, speed_mps=float("inf")), "speed_mps is inf"),
-        (lambda at: Tracker(at, k=0), "k is 0"),
-        (lambda at: Motion(float("nan"), 0, ((1, 0), (0, 1))), "motion is nan, 0"),
-        (lambda at: Motion(1, 0, ((1, 0), (0, -1))), "negative"),
-        (lambda at: Motion(1, 0, ((1, 2), (0, 1))), "symmetric"),
-        (lambda at: Motion.odometry(1, 0, relative_error=-1), "relative_error is -1"),
-        (lambda at: Position.gaussian(91, 0, sigma_m=1), "lat is 91"),
-        (lambda at: Position.gaussian(0, 0, sigma_m=0), "sigma_m is 0"),
-        (lambda at: Position(LatLon(0, 0), ((1, 3), (3, 1))), "negative"),
-    ],
-)
-def test_arguments_out_of_range_are_errors(
-    localizer: Localizer, make: Callable[[Localizer], Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(localizer)
-
-
-def test_candidates_are_as_many_as_asked_for_and_ordered(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
-) -> None:
-    tracker = Tracker(localizer, k=12)
-    fix = tracker.update(streets.seen_from(np.zeros(2), rng, noise=1.5), time=0)
-    shares = [candidate.probability or 0.0 for candidate in fix.candidates]
-    assert len(shares) == 12
-    assert shares == sorted(shares, reverse=True)
-    assert sum(shares) <= 1
-
-
-def test_cells_beyond_the_best_matches_are_scored_for_the_track(
-    streets: Streets, localizer: Localizer, rng: np.random.Generator
-) -> None:
-    place = np.array([-300.0, 300.0])
-    tracker = Tracker(localizer)
-    tracker.update(streets.seen_from(place, rng), time=0)
-    photo = -streets.codes[streets.row_of(place)]  # its place is the worst of 400 cells
-    fix = tracker.update(photo, time=1, motion=STILL)
-    cell = s2.cell_from_latlon(*streets.latlon(place), level=CELL_LEVEL)
-    own = {candidate.cell: candidate.score for candidate in fix.candidates}
-    assert own[s2.token_from_cell(int(cell))] == pytest.approx(-1.0, abs=0.1)
