@@ -42,6 +42,7 @@ from geofix_index import cells as s2
 LOST_SHARE = 0.02  # of the weight leaks with each photo that is all new
 DECORRELATION_M = 40.0  # photos this far apart have 1/e of their mistakes in common
 SIMILAR_COSINE = 0.7  # embeddings that are less alike are new evidence, however near
+SAME_COSINE = 0.97  # embeddings that are more alike are one picture, however far the camera went
 BIAS_EDGES = 0.25  # of a cell, east and north
 SPEED_MPS = 15.0
 _NUM_FOUND = 64  # cells at most, at which "lost" returns
@@ -309,6 +310,8 @@ def _photo_weight(state: _State, embedding: Embedding) -> float:
         return 1.0
     lengths = float(np.linalg.norm(embedding) * np.linalg.norm(state.heard))
     cosine = float(embedding @ state.heard) / lengths if lengths > 0 else 0.0
+    if cosine > SAME_COSINE:  # a covered lens, a lorry ahead, a frozen stream
+        return 0.0
     return max(_weight(state.since_photo_m), 1 - max(cosine, 0.0) / SIMILAR_COSINE)
 
 

@@ -361,3 +361,14 @@ def test_a_track_passes_a_corner_of_the_cube(tmp_path: Path, rng: np.random.Gene
     fixes = drive(tracker, photos_of(streets, way, rng), list(steps(way, rng)))
     tracked = [streets.error_m(fix, place) for fix, place in zip(fixes, way, strict=True)]
     assert max(tracked[10:]) < EDGE_M
+
+
+def test_a_covered_camera_that_looks_like_some_place_does_not_move_there(
+    streets: Streets, streets_localizer: Localizer, rng: np.random.Generator
+) -> None:
+    way = along(STREET, step_m=20)
+    photos = photos_of(streets, way, rng)
+    photos[30:50] = [streets.seen_from(np.array([600.0, -700.0]), rng, noise=0.0)] * 20
+    assert streets_localizer.search(photos[30]).status == "fixed"
+    fixes = drive(Tracker(streets_localizer), photos, list(steps(way, rng)))
+    assert all(streets.error_m(fixes[i], way[i]) < EDGE_M for i in range(30, 50))
