@@ -51,8 +51,8 @@ _EVENTS = f"""The drives of "Tracking a stream of photos" on driven streets.
 
 * *Covered*: {COVERED_FOR} black photos from photo {EVENT_AT} on; *at the end* is the last of them,
   where odometry alone should carry the track. The demo's encoder takes black for some place, and
-  the first such photo may pull the track there; the others, which look the same while the camera
-  moves, count no more.
+  recorded here is a tracker that went there, as surely as before. Since then a picture that stays
+  the same while the camera moves says nothing, which is not recorded yet.
 * *Kidnapped*: from photo {EVENT_AT} on the photos are those of another drive, at least 250 m away,
   while the odometry tells of one step more. *Recovered*: an error below 100 m. *Started*: a new
   tracker at the same place, which is what could be hoped for. Wanted: within ten photos. One in
