@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from geofix import cli_arguments
 from geofix.backends import BACKENDS
 from geofix.cli_bench import add_bench
 from geofix.cli_pack import add_pack, add_trust
+from geofix.cli_track import frames_in_order
 from geofix.fix import Fix
 from geofix.geo import LatLon
+from geofix.tracker import SPEED_MPS
 
 _MAP_MARGIN_M = 400.0
 
@@ -61,7 +63,8 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     text = "Say where photos were taken."
     command = commands.add_parser("localize", help=text, description=text)
     command.add_argument("pack", type=Path, metavar="PACK", help="a region pack, *.geofix")
-    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    text = "a photo; with --track also a folder of them"
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help=text)
     command.add_argument(
         "--prior",
         type=cli_arguments.disk,
@@ -73,6 +76,10 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("--encoder", type=Path, metavar="FILE", help=text)
     add_trust(command)
     command.add_argument("-k", type=int, default=5, metavar="N", help="number of candidates (5)")
+    text = "take the photos for one camera's drive, in the order of their EXIF times or names"
+    command.add_argument("--track", action="store_true", help=text)
+    text = "with --track: the camera is not faster (15)"
+    command.add_argument("--speed-mps", type=float, default=SPEED_MPS, metavar="S", help=text)
     form = command.add_mutually_exclusive_group()
     form.add_argument(
         "--json", action="store_true", help="print one JSON object a photo, a line each"
@@ -93,9 +100,10 @@ def _localize(arguments: argparse.Namespace) -> int:
         min_version=arguments.min_version,
         region=arguments.region,
     ) as localizer:
-        for path in arguments.images:
+        paths, answer = _answering(localizer, arguments)
+        for path in paths:
             try:
-                fix = localizer.localize(path, prior=arguments.prior, k=arguments.k)
+                fix = answer(path)
             except (geofix.ImageError, OSError) as e:
                 status = 1
                 print(f"geofix: {_reason(e)}", file=sys.stderr)
@@ -113,6 +121,24 @@ def _localize(arguments: argparse.Namespace) -> int:
         if arguments.map is not None and found:
             _draw(arguments.map, localizer, [fix for _, fix in found])
     return status
+
+
+def _answering(
+    localizer: geofix.Localizer, arguments: argparse.Namespace
+) -> tuple[list[Path], Callable[[Path], Fix]]:
+    """Return the photos in their order, and what answers each."""
+    if not arguments.track:
+        for path in arguments.images:
+            if path.is_dir():
+                raise ValueError(f"{path} is a folder: want photos, or --track to follow a drive")
+        return arguments.images, lambda path: localizer.localize(
+            path, prior=arguments.prior, k=arguments.k
+        )
+    if arguments.prior is not None:
+        raise ValueError("--track starts anywhere in the pack: want no --prior, or a smaller pack")
+    times = frames_in_order(arguments.images)
+    tracker = geofix.Tracker(localizer, speed_mps=arguments.speed_mps, k=arguments.k)
+    return list(times), lambda path: tracker.update(path, time=times[path])
 
 
 def _line(path: Path, fix: Fix) -> str:

@@ -2,12 +2,12 @@
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,17 @@ from geofix.answer import (
     summed_views,
     unrestricted,
 )
-from geofix.backends import BACKENDS, open_encoder
+from geofix.backends import BACKENDS
+from geofix.clock import Clock
 from geofix.coverage import Coverage
 from geofix.encoder import QueryEncoder
-from geofix.encoder_files import read_model
 from geofix.errors import BackendUnavailable, PriorOutsidePack
 from geofix.fix import Fix
 from geofix.image_statistics import image_statistics
 from geofix.images import ImageSource, fit_image, load_photo, prepare_image
 from geofix.input_spec import InputSpec
-from geofix.manifest import EncoderEntry
 from geofix.pack import RegionPack
+from geofix.pack_encoder import open_pack_encoder
 from geofix.posterior import Calibration
 from geofix.prior import Prior
 from geofix.signing import Key
@@ -58,22 +58,9 @@ class Localizer:
         """Take an opened pack; `open` does this for a file."""
         self._pack: RegionPack | None = pack
         self._index: CellIndex | None = pack.index()
-        self._encoder: QueryEncoder | None = None
-        self._entry: EncoderEntry | None = None
-        reasons: list[BackendUnavailable] = []
-        for entry in _wanted_encoders(pack.manifest.encoders, backend):
-            try:
-                model = read_model(pack, entry, given=encoder, cache_dir=cache_dir)
-                self._encoder = _open_encoder(pack, entry, model, num_threads, cache_dir)
-            except BackendUnavailable as e:
-                _log.warning("passing over %s: %s", entry.entry, e)
-                reasons.append(e)
-                continue
-            self._entry = entry
-            _log.info("backend %s for %s", entry.target, entry.entry)
-            break
-        if self._entry is None and reasons:
-            raise reasons[0]
+        self._entry, self._encoder = open_pack_encoder(
+            pack, backend=backend, given=encoder, cache_dir=cache_dir, num_threads=num_threads
+        )
         self.backend = "" if self._entry is None else self._entry.target
 
     @classmethod
@@ -179,17 +166,15 @@ class Localizer:
                 pack that is not calibrated.
             OSError: the file cannot be read.
         """
-        encoder, spec = self._query_encoder()
-        clock = _Clock()
-        photo = load_photo(image, encoding=encoding, target=spec, hfov_deg=hfov_deg)
-        clock.stop("decode")
-        pixels = fit_image(photo.pixels, spec, hfov_deg=photo.hfov_deg)
-        clock.stop("preprocess")
-        embedding = encoder.encode(pixels[None])[0]
-        clock.stop("encode")
-        strangeness = self._strangeness(pixels)
+        clock = Clock()
+        seen = self._embed_photo(image, encoding, hfov_deg, clock)
         return self._fix(
-            embedding, prior, k, clock, captured_at=photo.captured_at, strangeness=strangeness
+            seen.embedding,
+            prior,
+            k,
+            clock,
+            captured_at=seen.captured_at,
+            strangeness=seen.strangeness,
         )
 
     def localize_views(
@@ -218,7 +203,7 @@ class Localizer:
         if isinstance(images, (str, bytes, os.PathLike)):
             raise TypeError("images is one image, want a list of images")
         encoder, spec = self._query_encoder()
-        clock = _Clock()
+        clock = Clock()
         photos = [load_photo(i, encoding=encoding, target=spec, hfov_deg=hfov_deg) for i in images]
         if not photos:
             raise ValueError("images is empty, want at least one image")
@@ -268,14 +253,27 @@ class Localizer:
             PriorOutsidePack: a hard prior admits no cell of the pack.
             ValueError: an embedding of another length, or not finite; or as in `localize`.
         """
-        return self._fix(embedding, prior, k, _Clock(), captured_at=None)
+        return self._fix(embedding, prior, k, Clock(), captured_at=None)
+
+    def _embed_photo(
+        self, image: ImageSource, encoding: str, hfov_deg: float | None, clock: Clock
+    ) -> "SeenPhoto":
+        """Return what is known of a photo, as far as the search."""
+        encoder, spec = self._query_encoder()
+        photo = load_photo(image, encoding=encoding, target=spec, hfov_deg=hfov_deg)
+        clock.stop("decode")
+        pixels = fit_image(photo.pixels, spec, hfov_deg=photo.hfov_deg)
+        clock.stop("preprocess")
+        embedding = encoder.encode(pixels[None])[0]
+        clock.stop("encode")
+        return SeenPhoto(embedding, self._strangeness(pixels), photo.captured_at)
 
     def _fix(
         self,
         embedding: npt.NDArray[np.float32],
         prior: Prior | None,
         k: int,
-        clock: "_Clock",
+        clock: Clock,
         *,
         captured_at: datetime | None,
         strangeness: float = 0.0,
@@ -348,53 +346,9 @@ def localize(
         return localizer.localize(image, prior=prior)
 
 
-def _wanted_encoders(encoders: tuple[EncoderEntry, ...], backend: str) -> list[EncoderEntry]:
-    """Return the encoders to try, in the order of the pack; none where it has none."""
-    if backend == "auto":
-        return list(encoders)
-    wanted = [encoder for encoder in encoders if encoder.target == backend]
-    if not wanted:
-        has = ", ".join(encoder.target for encoder in encoders) or "none"
-        raise BackendUnavailable(f"the pack has no encoder for {backend!r}; it has {has}")
-    return wanted
+class SeenPhoto(NamedTuple):
+    """What is known of a photo before the search."""
 
-
-def _open_encoder(
-    pack: RegionPack,
-    entry: EncoderEntry,
-    model: bytes | memoryview,
-    num_threads: int,
-    cache_dir: Path | None,
-) -> QueryEncoder:
-    encoder = open_encoder(
-        entry.target,
-        model,
-        input_spec=entry.input_spec,
-        num_threads=num_threads,
-        cache_dir=cache_dir,
-    )
-    if encoder.dim != pack.manifest.dim:
-        raise BackendUnavailable(
-            f"encoder {entry.entry} gives {encoder.dim} dimensions, the pack's cell codes have "
-            f"{pack.manifest.dim}"
-        )
-    return encoder
-
-
-class _Clock:
-    """Times stages that follow each other."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._start = self._last = now()
-        self._timings_ms: dict[str, float] = {}
-
-    def stop(self, stage: str) -> None:
-        """End a stage; the next begins."""
-        now = self._now()
-        self._timings_ms[stage] = 1000 * (now - self._last)
-        self._last = now
-
-    def timings_ms(self) -> dict[str, float]:
-        """Return the stages and their sum."""
-        return {**self._timings_ms, "total": 1000 * (self._last - self._start)}
+    embedding: npt.NDArray[np.float32]  # (D,)
+    strangeness: float  # nats, of `geofix.image_statistics`
+    captured_at: datetime | None

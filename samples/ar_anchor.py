@@ -1,0 +1,35 @@
+"""An AR app decides what to load: a signed pack, the platform's rough location, one photo.
+
+python samples/ar_anchor.py PACK KEY.pub PHOTO LAT LON ACCURACY_M
+"""
+
+import sys
+
+from geofix import Localizer, Prior
+
+BLOCK_M, DISTRICT_M = 75.0, 300.0  # how sure one has to be to load what stands there
+
+
+def main(pack: str, key: str, photo: str, *location: str) -> None:
+    """Print what to load. `location` is Android's; for iOS there is `Prior.from_core_location`."""
+    lat, lon, accuracy_m = map(float, location)
+    with Localizer.open(pack, public_key=key) as localizer:  # refuses a pack of anyone else's
+        here = localizer.coverage.around(lat, lon)
+        if not here.contains:
+            print("nothing: fetch the pack of this place")
+            return
+        if here.share_photographed == 0:
+            print("careful: this place is known from above alone")
+        prior = Prior.from_android(lat, lon, accuracy_m=accuracy_m)
+        fix = localizer.localize(photo, prior=prior)
+    where = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
+    if fix.accuracy_m is not None and fix.accuracy_m <= BLOCK_M:
+        print(f"anchors: of the block around {where}, within {fix.accuracy_m:.0f} m")
+    elif fix.accuracy_m is not None and fix.accuracy_m <= min(DISTRICT_M, accuracy_m):
+        print(f"map: of the district around {where}, within {fix.accuracy_m:.0f} m")
+    else:
+        print(f"map: of the district around {lat}, {lon}: the photo tells no more")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
