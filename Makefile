@@ -49,6 +49,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright --level error tests/geofix/typed_api.py
 	$(BIN)/lint-imports
 
 # The kernels' tests with AddressSanitizer and UndefinedBehaviorSanitizer, which stop at the first fault.

@@ -15,7 +15,6 @@ from geofix.cli_bench import add_bench
 from geofix.cli_pack import add_pack, add_trust
 from geofix.cli_track import frames_in_order
 from geofix.fix import Fix
-from geofix.geo import LatLon
 from geofix.tracker import SPEED_MPS
 
 _MAP_MARGIN_M = 400.0
@@ -63,7 +62,7 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     text = "Say where photos were taken."
     command = commands.add_parser("localize", help=text, description=text)
     command.add_argument("pack", type=Path, metavar="PACK", help="a region pack, *.geofix")
-    text = "a photo; with --track also a folder of them"
+    text = "a photo, or a pattern such as 'photos/*.jpg'; with --track also a folder of them"
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help=text)
     command.add_argument(
         "--prior",
@@ -119,7 +118,7 @@ def _localize(arguments: argparse.Namespace) -> int:
             features = [_feature(path, fix) for path, fix in found]
             print(json.dumps({"type": "FeatureCollection", "features": features}))
         if arguments.map is not None and found:
-            _draw(arguments.map, localizer, [fix for _, fix in found])
+            _draw(arguments.map, localizer, found)
     return status
 
 
@@ -131,12 +130,12 @@ def _answering(
         for path in arguments.images:
             if path.is_dir():
                 raise ValueError(f"{path} is a folder: want photos, or --track to follow a drive")
-        return arguments.images, lambda path: localizer.localize(
+        return cli_arguments.expanded(arguments.images), lambda path: localizer.localize(
             path, prior=arguments.prior, k=arguments.k
         )
     if arguments.prior is not None:
         raise ValueError("--track starts anywhere in the pack: want no --prior, or a smaller pack")
-    times = frames_in_order(arguments.images)
+    times = frames_in_order(cli_arguments.expanded(arguments.images))
     tracker = geofix.Tracker(localizer, speed_mps=arguments.speed_mps, k=arguments.k)
     return list(times), lambda path: tracker.update(path, time=times[path])
 
@@ -160,43 +159,24 @@ def _feature(path: Path, fix: Fix) -> dict[str, Any]:
     }
 
 
-def _draw(out: Path, localizer: geofix.Localizer, fixes: list[Fix]) -> None:
+def _draw(out: Path, localizer: geofix.Localizer, found: Sequence[tuple[Path, Fix]]) -> None:
+    from geofix.exif import place_from_exif
     from geofix.map_image import MAX_DRAWN_CELLS, bounds_around, draw_map
 
+    fixes = [fix for _, fix in found]
+    truths = [place_from_exif(path) for path, _ in found]
     reach = max([fix.accuracy_m or 0.0 for fix in fixes])
-    places = [LatLon(fix.latlon.lat, fix.latlon.lon) for fix in fixes]
+    places = [fix.latlon for fix in fixes] + [truth for truth in truths if truth is not None]
     bounds = bounds_around(places, margin_m=_MAP_MARGIN_M + reach)
     cells = localizer.coverage.cells_in(bounds)
-    draw_map(out, bounds=bounds, fixes=fixes, cells=cells[:MAX_DRAWN_CELLS])
+    draw_map(out, bounds=bounds, fixes=fixes, truths=truths, cells=cells[:MAX_DRAWN_CELLS])
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from importlib.metadata import PackageNotFoundError, version
+    from geofix.info import facts, warnings
 
-    from geofix.resample import RESAMPLE_VERSION, resampler
-    from geofix_index import instructions, kernel_version
-
-    def installed(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "not installed"
-
-    kernel, images = kernel_version(), resampler()
-    described = f"C, version {kernel}, {instructions()}" if kernel else "none: search runs in NumPy"
-    rows = [
-        ("geofix", geofix.__version__),
-        ("python", sys.version.split()[0]),
-        ("kernel", described),
-        (
-            "resampling",
-            "NumPy" if images == "numpy" else f"C, version {RESAMPLE_VERSION}, {images}",
-        ),
-        *(
-            (name, installed(name))
-            for name in ("numpy", "pillow", "usearch", "onnxruntime", "tensorrt")
-        ),
-    ]
-    for name, text in rows:
+    for name, text in facts():
         print(f"{name:<12}{text}")
+    for text in warnings():
+        print(f"geofix: {text}", file=sys.stderr)
     return 0

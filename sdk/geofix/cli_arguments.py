@@ -1,6 +1,9 @@
 """Places and regions as words of a command line."""
 
 import argparse
+import glob
+from collections.abc import Sequence
+from pathlib import Path
 
 from geofix.geo import LatLon
 from geofix.prior import Prior
@@ -17,6 +20,24 @@ def join_numbers(words: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def expanded(images: Sequence[Path]) -> list[Path]:
+    """Return paths, and the files of patterns that no shell has expanded, in the order of names.
+
+    Raises:
+        ValueError: no file matches a pattern.
+    """
+    found: list[Path] = []
+    for path in images:
+        if path.exists() or not glob.has_magic(str(path)):
+            found.append(path)
+            continue
+        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        if not matches:
+            raise ValueError(f"{path}: no file matches")
+        found += matches
+    return found
 
 
 def disk(text: str) -> Prior:

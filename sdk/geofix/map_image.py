@@ -25,6 +25,8 @@ _TRUTH = (0, 158, 115)  # with the above: Okabe and Ito's palette, distinct for 
 _PAPER, _CELL, _CELL_EDGE, _INK = (246, 245, 241), (228, 234, 240), (190, 202, 214), (40, 40, 40)
 _PHOTOGRAPHED = (146, 190, 220)
 _LEGEND_PX = 34
+_CANDIDATE_PX = 16  # radius of a sure one
+_LEAST_DRAWN = 0.02  # probability
 _METRES_PER_DEGREE = math.radians(1) * EARTH_RADIUS_M
 
 
@@ -59,19 +61,19 @@ def draw_map(
     *,
     bounds: Bounds,
     fixes: Sequence[Fix],
-    truths: Sequence[LatLon] = (),
+    truths: Sequence[LatLon | None] = (),
     labels: Sequence[str] = (),
     background: npt.NDArray[np.uint8] | None = None,
     cells: npt.NDArray[np.uint64] | None = None,
     photographed: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write a PNG of fixes with their 68 % circles, and lines to where the photos were taken.
+    """Write a PNG of fixes with their 68 % circles and candidates, and lines to the true positions.
 
     Args:
         out: path of the PNG.
         bounds: what the picture shows.
         fixes: to draw.
-        truths: true position of each fix, or none at all.
+        truths: true position of each fix, None where unknown, or none at all.
         labels: a short text for each fix, or none at all.
         background: a picture of the same bounds, (H, W, 3).
         cells: S2 cells that the pack covers, drawn below everything.
@@ -93,20 +95,26 @@ def draw_map(
             draw.polygon([plane.xy(*corner) for corner in corners], fill, _CELL_EDGE)
     for fix in fixes:
         _draw_circle(draw, plane, fix, fill_alpha=60 // len(fixes))
-    for fix, truth in zip(fixes, truths, strict=False):
+    known = [(fix, truth) for fix, truth in zip(fixes, truths, strict=False) if truth is not None]
+    for fix, truth in known:
         ends = [plane.xy(truth.lat, truth.lon), plane.xy(fix.latlon.lat, fix.latlon.lon)]
         draw.line(ends, fill=(*_INK, 150), width=2)
-    for truth in truths:
+    for fix in fixes:
+        _draw_candidates(draw, plane, fix)
+    for _, truth in known:
         _draw_dot(draw, plane.xy(truth.lat, truth.lon), _TRUTH, 4)
     for fix in fixes:
         _draw_dot(draw, plane.xy(fix.latlon.lat, fix.latlon.lon), COLOURS[fix.status], 5)
-    for fix, label, place in zip(fixes, labels, truths or [f.latlon for f in fixes], strict=False):
+    places = [
+        truth or fix.latlon for fix, truth in zip(fixes, truths or [None] * len(fixes), strict=True)
+    ]
+    for fix, label, place in zip(fixes, labels, places, strict=False):
         x, y = plane.xy(place.lat, place.lon)
         draw.text((x + 7, y), label, fill=COLOURS[fix.status], font=_font(15), anchor="lm")
     sheet = Image.new("RGB", (max(image.width, 560), image.height + _LEGEND_PX), "white")
     sheet.paste(image, (0, 0))
     dots = [(s, COLOURS[s]) for s in COLOURS if any(fix.status == s for fix in fixes)]
-    if truths:
+    if known:
         dots.append(("true position", _TRUTH))
     if photographed is not None:
         dots += [("with ground photos", _PHOTOGRAPHED), ("from above alone", _CELL)]
@@ -159,6 +167,16 @@ def _draw_circle(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix, *, fill_alp
     colour = COLOURS[fix.status]
     box = (x - radius, y - radius, x + radius, y + radius)
     draw.ellipse(box, fill=(*colour, fill_alpha), outline=(*colour, 40 + fill_alpha))
+
+
+def _draw_candidates(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix) -> None:
+    """Draw a ring for each other cell that might be the answer, as wide as it is probable."""
+    for candidate in fix.candidates[1:]:
+        if candidate.probability is not None and candidate.probability >= _LEAST_DRAWN:
+            x, y = plane.xy(candidate.latlon.lat, candidate.latlon.lon)
+            radius = _CANDIDATE_PX * math.sqrt(candidate.probability)
+            box = (x - radius, y - radius, x + radius, y + radius)
+            draw.ellipse(box, outline=COLOURS[fix.status], width=2)
 
 
 def _draw_dot(

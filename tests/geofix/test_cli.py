@@ -338,3 +338,26 @@ def test_a_reader_that_has_had_enough_is_no_error(pack_path: Path) -> None:
     done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_pattern_that_no_shell_expanded_names_its_files(run: Run) -> None:
+    outcome = run("localize", "samples/town/town.geofix", "samples/town/photo_[12].jpg")
+    assert outcome.status == 0
+    assert [line.partition(":")[0] for line in outcome.out.splitlines()] == [
+        "samples/town/photo_1.jpg",
+        "samples/town/photo_2.jpg",
+    ]
+
+
+def test_a_pattern_without_files_is_an_error(run: Run) -> None:
+    outcome = run("localize", "samples/town/town.geofix", "samples/town/*.xyz")
+    assert outcome == (1, "", "geofix: samples/town/*.xyz: no file matches\n")
+
+
+def test_the_map_shows_where_photos_say_that_they_were_taken(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "map.png"
+    words = ("localize", "samples/town/town.geofix", "samples/town/photo_6.jpg")
+    assert run(*words, "--map", out).status == 0
+    with Image.open(out) as image:
+        drawn = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or ()}
+    assert (0, 158, 115) in drawn  # the true position, 800 m from the fix

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,39 @@ def test_cells_and_truths_show_below_fixes(tmp_path: Path) -> None:
     assert (bare[beside] != with_cells[beside]).any()
     assert tuple(with_truth[pixel_of(truth, ZURICH_BOX, size)]) == (0, 158, 115)
     np.testing.assert_array_equal(bare, without)
+
+
+def test_a_fix_whose_place_is_unknown_has_no_line(tmp_path: Path) -> None:
+    places = [LatLon(47.33, 8.53), LatLon(47.33, 8.57)]
+    fixes = [make_fix(place) for place in places]
+    truths = [None, LatLon(47.37, 8.57)]
+    draw_map(tmp_path / "map.png", bounds=ZURICH_BOX, fixes=fixes, truths=truths)
+    pixels = drawn(tmp_path / "map.png")
+    row, column = pixel_of(LatLon(47.35, 8.57), ZURICH_BOX, map_size(ZURICH_BOX))
+    assert pixels[row, column].max() < 150  # the line of the second
+    row, column = pixel_of(LatLon(47.35, 8.53), ZURICH_BOX, map_size(ZURICH_BOX))
+    assert pixels[row, column].min() > 200
+
+
+def test_candidates_are_rings_as_wide_as_they_are_probable(tmp_path: Path) -> None:
+    place, other, unlikely = LatLon(47.33, 8.53), LatLon(47.37, 8.57), LatLon(47.37, 8.53)
+    fix = replace(
+        make_fix(place),
+        candidates=(
+            Candidate("479009f75", place, 0.9, 0.7),
+            Candidate("479009f77", other, 0.8, 0.25),
+            Candidate("479009f71", unlikely, 0.1, 0.01),
+        ),
+    )
+    draw_map(tmp_path / "map.png", bounds=ZURICH_BOX, fixes=[fix])
+    pixels = drawn(tmp_path / "map.png")
+    row, column = pixel_of(other, ZURICH_BOX, map_size(ZURICH_BOX))
+    blue = (pixels[row, column - 12 : column + 13] == COLOURS["fixed"]).all(axis=1)
+    assert blue.any()  # 16 px wide
+    assert not blue[8:17].any()  # a ring
+    row, column = pixel_of(unlikely, ZURICH_BOX, map_size(ZURICH_BOX))
+    part = pixels[row - 12 : row + 13, column - 12 : column + 13]
+    assert not (part == COLOURS["fixed"]).all(axis=2).any()
 
 
 def test_a_background_fills_the_map(tmp_path: Path) -> None:

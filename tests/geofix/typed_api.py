@@ -17,10 +17,12 @@ from geofix import (
     LatLon,
     LocalCoverage,
     Localizer,
+    Motion,
     Prior,
     PriorOutsidePack,
     QueryEncoder,
     RegionPack,
+    Tracker,
     Unrestricted,
     Validation,
     distance_m,
@@ -96,6 +98,11 @@ def use(path: Path, image: npt.NDArray[np.uint8]) -> list[Fix]:
         fixes.append(localizer.localize_views([image, image], prior=None))
         embeddings: npt.NDArray[np.float32] = localizer.embed([image])
         fixes.append(localizer.search(embeddings[0]))
+        tracker = Tracker(localizer, speed_mps=2.0)
+        fixes.append(tracker.update(image, time=0.0))
+        moved = Motion.odometry(1.0, 0.0, relative_error=0.05)
+        here = Prior.gaussian(47.37, 8.54, sigma_m=500)
+        fixes.append(tracker.update(embeddings[0], time=1.0, motion=moved, prior=here))
         coverage: Coverage = localizer.coverage
         around: LocalCoverage = coverage.around(47.37, 8.54)
         expected: Validation | None = around.expected
