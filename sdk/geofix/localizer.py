@@ -44,6 +44,7 @@ class Localizer:
 
     Attributes:
         backend: the runtime of the encoder, "" where the pack carries none.
+        device: what it computes on, for people: "CPU", "CUDA", "GPU", "chosen by Core ML".
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Localizer:
             pack, backend=backend, given=encoder, cache_dir=cache_dir, num_threads=num_threads
         )
         self.backend = "" if self._entry is None else self._entry.target
+        self.device: str = getattr(self._encoder, "device", "")
 
     @classmethod
     def open(

@@ -42,7 +42,8 @@ def open_pack_encoder(
             _log.warning("passing over %s: %s", entry.entry, e)
             reasons.append(e)
             continue
-        _log.info("backend %s for %s", entry.target, entry.entry)
+        device = getattr(encoder, "device", "")
+        _log.info("backend %s for %s, on %s", entry.target, entry.entry, device)
         return entry, encoder
     if reasons:
         raise reasons[0]

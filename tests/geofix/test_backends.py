@@ -1,7 +1,9 @@
 import sys
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -190,3 +192,51 @@ def test_an_opened_encoder_is_a_query_encoder() -> None:
     encoder: QueryEncoder = open_encoder("onnx", memoryview(make_onnx(WEIGHTS)), input_spec=SPEC)
     assert encoder.dim == DIM
     assert "onnx" in BACKENDS
+
+
+class FakeRuntime:
+    """Stands for an ONNX Runtime that was built for CUDA."""
+
+    def __init__(self, real: Any, *, can_use_it: bool) -> None:
+        self._real, self._can_use_it = real, can_use_it
+        self.asked: list[str] = []
+        self.SessionOptions = real.SessionOptions
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def InferenceSession(self, model: bytes, options: Any, providers: list[str]) -> Any:
+        self.asked = providers
+        session = self._real.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        used = providers if self._can_use_it else providers[1:]
+        return FakeSession(session, used)
+
+
+class FakeSession:
+    """A session that says it runs elsewhere."""
+
+    def __init__(self, real: Any, providers: list[str]) -> None:
+        self._real, self._providers = real, providers
+
+    def get_providers(self) -> list[str]:
+        return self._providers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+@pytest.mark.parametrize("can_use_it", [True, False])
+def test_cuda_is_used_where_the_runtime_has_it_and_missed_aloud_where_it_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, can_use_it: bool
+) -> None:
+    runtime = FakeRuntime(onnxruntime, can_use_it=can_use_it)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    with caplog.at_level("WARNING", logger="geofix"):
+        encoder = OnnxEncoder(make_onnx(WEIGHTS), SPEC)
+    assert runtime.asked == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert encoder.device == ("CUDA" if can_use_it else "CPU")
+    assert ("is built for CUDA and cannot use it here" in caplog.text) == (not can_use_it)
+
+
+def test_without_a_gpu_the_device_is_the_cpu() -> None:
+    assert OnnxEncoder(make_onnx(WEIGHTS), SPEC).device == "CPU"

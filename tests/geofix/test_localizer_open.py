@@ -192,7 +192,7 @@ def test_auto_takes_the_first_encoder_that_runs_here_and_says_what_it_passes_ove
         assert localizer.localize(region.pictures[3]).cell == region.tokens[3]
     passed, chosen = (record.getMessage() for record in caplog.records)
     assert passed.startswith("passing over encoders/tensorrt-fp16/encoder.onnx: ")
-    assert chosen == "backend onnx for encoders/onnx-fp32/encoder.onnx"
+    assert chosen == "backend onnx for encoders/onnx-fp32/encoder.onnx, on CPU"
 
 
 def test_a_wanted_backend_that_does_not_run_here_is_not_replaced(

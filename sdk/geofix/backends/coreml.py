@@ -36,6 +36,8 @@ COMPUTE_UNITS = {
 class CoreMLEncoder:
     """A query encoder from a Core ML package."""
 
+    device = "chosen by Core ML"
+
     def __init__(
         self,
         model: bytes | memoryview,

@@ -1,5 +1,6 @@
 """ONNX Runtime as backend."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,20 @@ from geofix.encoder import check_images, unit_length
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
 
+_log = logging.getLogger("geofix")
+
+# What TensorRT and Core ML do through ONNX Runtime, backends of our own do: they keep engines, and
+# refuse what does not equal the trained encoder.
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _BATCH = 32  # images that go through the network at once; bounds memory
 
 
 class OnnxEncoder:
-    """A query encoder from an ONNX model, on the CPU."""
+    """A query encoder from an ONNX model, on a GPU where ONNX Runtime is built for CUDA.
+
+    Attributes:
+        device: "CUDA" or "CPU".
+    """
 
     def __init__(
         self, model: bytes | memoryview, input_spec: InputSpec, *, num_threads: int = 0
@@ -30,6 +40,7 @@ class OnnxEncoder:
         """
         self.input_spec = input_spec
         self._session = _open_session(bytes(model), num_threads)
+        self.device = _device(self._session.get_providers()[0])
         self._fixed_batch = self._check_tensors()
         blank = np.zeros((1, input_spec.height, input_spec.width, 3), np.uint8)
         self._dim = int(self._run(blank).shape[1])
@@ -105,7 +116,20 @@ def _open_session(model: bytes, num_threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3  # errors only; what matters is raised
+    wanted = [name for name in _PROVIDERS if name in ort.get_available_providers()]
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, providers=wanted)
     except Exception as e:  # ONNX Runtime's errors share no base class but this
         raise BackendUnavailable(f"ONNX Runtime cannot load the encoder: {e}") from e
+    if session.get_providers()[0] != wanted[0]:
+        _log.warning(
+            "this ONNX Runtime is built for %s and cannot use it here (are its libraries "
+            "installed?): the encoder runs on %s",
+            _device(wanted[0]),
+            _device(session.get_providers()[0]),
+        )
+    return session
+
+
+def _device(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider")

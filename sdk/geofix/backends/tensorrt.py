@@ -28,6 +28,8 @@ class TensorRTEncoder:
         engine_path: where its engine is kept; no file, where nothing can be written there.
     """
 
+    device = "GPU"
+
     def __init__(
         self,
         model: bytes | memoryview,

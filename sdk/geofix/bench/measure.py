@@ -27,7 +27,6 @@ from geofix.pack import RegionPack
 DURATION_S = 20.0
 BUSY_LOAD = 0.5  # running processes a core, before the run, that leave too little for it
 _FOR_THROUGHPUT = 0.2  # of the duration
-_COMPUTE_UNITS = {"onnx": "CPU", "tensorrt": "GPU", "coreml": "Core ML's choice"}
 _RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt", "coreml": "coremltools"}
 
 _log = logging.getLogger("geofix")
@@ -91,7 +90,7 @@ def measure(
             beside.recall = measure_recall(localizer, paths)
 
         stopped = _run_until_stopped(steps, run)
-    report = _report(run, beside, RegionPack.open(pack), before, backend=localizer.backend)
+    report = _report(run, beside, RegionPack.open(pack), before, localizer)
     return replace(
         report,
         label=label or report.label,
@@ -138,19 +137,19 @@ def _run_until_stopped(steps: Callable[[], None], run: Collector) -> str:
 
 
 def _report(
-    run: Collector, beside: _Beside, pack: RegionPack, before: Machine, *, backend: str
+    run: Collector, beside: _Beside, pack: RegionPack, before: Machine, localizer: Localizer
 ) -> LatencyReport:
     # Facts of now, since the runtime was imported meanwhile, but for the load.
     machine = replace(machine_facts(), load=before.load)
-    encoder = next(e for e in pack.manifest.encoders if e.target == backend)
+    encoder = next(e for e in pack.manifest.encoders if e.target == localizer.backend)
     return LatencyReport(
         label=machine.board or f"{machine.cpu}, {machine.cores} cores",
         measured_on=datetime.now(timezone.utc).date().isoformat(),
         geofix=machine.packages.get("geofix", ""),
-        runtime=_runtime(backend, machine),
-        backend=backend,
+        runtime=_runtime(localizer.backend, machine),
+        backend=localizer.backend,
         precision=encoder.precision,
-        compute_unit=_COMPUTE_UNITS.get(backend, backend),
+        compute_unit=localizer.device,
         machine=machine,
         pack=_pack_facts(pack, encoder),
         photos=None,
