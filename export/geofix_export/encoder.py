@@ -12,7 +12,7 @@ import torch
 import geofix
 from geofix.input_spec import InputSpec
 from geofix_export.build import build_index
-from geofix_export.parity import ParityError, measure_parity
+from geofix_export.parity import Parity, ParityError, measure_parity
 from geofix_export.recipe import ExportRecipe, read_recipe
 from geofix_export.targets import TARGETS, Target
 from geofix_train.artifact import ArtifactError, EncoderArtifact, read_artifact
@@ -72,11 +72,7 @@ def export_encoder(
     failures = parity.failures(recipe)
     if failures:
         layer = target.divergence(source.encoder, source.spec, data, images[:_COMPARED_PHOTOS])
-        raise ParityError(
-            f"the {recipe.target} encoder in {recipe.precision} is not close enough to the trained "
-            f"one on {parity.num_photos} photos: {'; '.join(failures)}"
-            f"{layer and f'; first layer that diverges: {layer}'}"
-        )
+        raise ParityError(_refusal(recipe, parity, failures, layer))
     return EncoderArtifact(
         target=recipe.target,
         precision=recipe.precision,
@@ -92,6 +88,15 @@ def export_encoder(
         },
         parity=parity.to_json(),
         queries=None if recipe.precision == "fp32" else _queries(data, target, source),
+    )
+
+
+def _refusal(recipe: ExportRecipe, parity: Parity, failures: list[str], layer: str) -> str:
+    """Return why an encoder is not written."""
+    return (
+        f"the {recipe.target} encoder in {recipe.precision} is not close enough to the trained "
+        f"one on {parity.num_photos} photos: {'; '.join(failures)}"
+        f"{layer and f'; first layer that diverges: {layer}'}"
     )
 
 

@@ -40,8 +40,8 @@ Floats = npt.NDArray[np.float64]
 class Found:
     """What a search found for an embedding, best first."""
 
-    everywhere: Matches | None  # None: only the prior's inside was searched
-    inside: Matches | None  # None without a prior
+    inside: Matches  # of the prior; everywhere, where there is none
+    everywhere: Matches | None  # beside a prior; None: only its inside was searched
     num_cells: int  # of the pack
     num_inside: int  # of them inside the prior
 
@@ -124,7 +124,7 @@ def find(
     if calibration is not None and _looks_outside(inside, calibration, prior, num_cells, elsewhere):
         wanted = PROBE_CANDIDATES if prior.density is None else k
         everywhere = index.search(embedding, k=wanted)
-    return Found(everywhere, inside, num_cells, num_inside)
+    return Found(inside, everywhere, num_cells, num_inside)
 
 
 def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
@@ -238,9 +238,7 @@ def _weigh(
     found: Found, calibration: Calibration | None, prior: Prior | None, elsewhere: float
 ) -> _Weighed:
     if prior is None or calibration is None or not _is_weighed(prior, calibration):
-        matches = found.inside if found.everywhere is None else found.everywhere
-        assert matches is not None
-        return _Weighed(matches, np.zeros(len(matches.cells)), elsewhere)
+        return _Weighed(found.inside, np.zeros(len(found.inside.cells)), elsewhere)
     all_cells = _expected(found, calibration, prior)
     matches, logits = all_cells.matches, all_cells.logits
     weights = log_weights(all_cells.prior, all_cells.amounts_to, num_cells=found.num_cells)
@@ -269,7 +267,6 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
 
 
 def _expected(found: Found, calibration: Calibration, prior: Prior) -> _Expected:
-    assert found.inside is not None
     inside, matches = found.inside, found.inside
     if found.everywhere is not None:
         cells = np.concatenate([inside.cells, found.everywhere.cells])

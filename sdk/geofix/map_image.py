@@ -93,28 +93,11 @@ def draw_map(
         for corners, is_dark in zip(s2.vertices(cells).tolist(), darker.tolist(), strict=True):
             fill = _PHOTOGRAPHED if is_dark else _CELL
             draw.polygon([plane.xy(*corner) for corner in corners], fill, _CELL_EDGE)
-    for fix in fixes:
-        _draw_circle(draw, plane, fix, fill_alpha=60 // len(fixes))
-    known = [(fix, truth) for fix, truth in zip(fixes, truths, strict=False) if truth is not None]
-    for fix, truth in known:
-        ends = [plane.xy(truth.lat, truth.lon), plane.xy(fix.latlon.lat, fix.latlon.lon)]
-        draw.line(ends, fill=(*_INK, 150), width=2)
-    for fix in fixes:
-        _draw_candidates(draw, plane, fix)
-    for _, truth in known:
-        _draw_dot(draw, plane.xy(truth.lat, truth.lon), _TRUTH, 4)
-    for fix in fixes:
-        _draw_dot(draw, plane.xy(fix.latlon.lat, fix.latlon.lon), COLOURS[fix.status], 5)
-    places = [
-        truth or fix.latlon for fix, truth in zip(fixes, truths or [None] * len(fixes), strict=True)
-    ]
-    for fix, label, place in zip(fixes, labels, places, strict=False):
-        x, y = plane.xy(place.lat, place.lon)
-        draw.text((x + 7, y), label, fill=COLOURS[fix.status], font=_font(15), anchor="lm")
+    _draw_fixes(draw, plane, fixes, truths, labels)
     sheet = Image.new("RGB", (max(image.width, 560), image.height + _LEGEND_PX), "white")
     sheet.paste(image, (0, 0))
     dots = [(s, COLOURS[s]) for s in COLOURS if any(fix.status == s for fix in fixes)]
-    if known:
+    if any(truth is not None for truth in truths):
         dots.append(("true position", _TRUTH))
     if photographed is not None:
         dots += [("with ground photos", _PHOTOGRAPHED), ("from above alone", _CELL)]
@@ -157,6 +140,33 @@ def bounds_around(places: Sequence[LatLon], *, margin_m: float) -> Bounds:
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
+
+
+def _draw_fixes(
+    draw: ImageDraw.ImageDraw,
+    plane: _Plane,
+    fixes: Sequence[Fix],
+    truths: Sequence[LatLon | None],
+    labels: Sequence[str],
+) -> None:
+    for fix in fixes:
+        _draw_circle(draw, plane, fix, fill_alpha=60 // len(fixes))
+    known = [(fix, truth) for fix, truth in zip(fixes, truths, strict=False) if truth is not None]
+    for fix, truth in known:
+        ends = [plane.xy(truth.lat, truth.lon), plane.xy(fix.latlon.lat, fix.latlon.lon)]
+        draw.line(ends, fill=(*_INK, 150), width=2)
+    for fix in fixes:
+        _draw_candidates(draw, plane, fix)
+    for _, truth in known:
+        _draw_dot(draw, plane.xy(truth.lat, truth.lon), _TRUTH, 4)
+    for fix in fixes:
+        _draw_dot(draw, plane.xy(fix.latlon.lat, fix.latlon.lon), COLOURS[fix.status], 5)
+    places = [
+        truth or fix.latlon for fix, truth in zip(fixes, truths or [None] * len(fixes), strict=True)
+    ]
+    for fix, label, place in zip(fixes, labels, places, strict=False):
+        x, y = plane.xy(place.lat, place.lon)
+        draw.text((x + 7, y), label, fill=COLOURS[fix.status], font=_font(15), anchor="lm")
 
 
 def _draw_circle(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix, *, fill_alpha: int) -> None:

@@ -151,7 +151,7 @@ def fail_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, BaseException]
     [
         (KeyboardInterrupt(), "interrupted"),
         (
-            BackendUnavailable("/home/me/secret.onnx: the GPU fell off the bus"),
+            BackendUnavailable("C:/models/secret.onnx: the GPU fell off the bus"),
             "BackendUnavailable",
         ),
         (RuntimeError("out of memory"), "RuntimeError"),
