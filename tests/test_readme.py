@@ -195,8 +195,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(README, "python"))
     pack, own = dict.fromkeys(re.findall(r"open\(\s*\"(.+?)\"", code))
-    (photo,) = re.findall(r'localize\("(.+?)"', code)
-    (key,) = re.findall(r'public_key="(.+?)"', code)
+    (photo,) = set(re.findall(r'localize\(\s*"(.+?)"', code))
+    (key,) = set(re.findall(r'public_key="(.+?)"', code))
     for source, name in ((PACK, pack), (PHOTO, photo)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, name)
