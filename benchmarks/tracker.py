@@ -40,8 +40,8 @@ over drives; what the radii hold is over the fixes that give them.
 
 * With odometry the median error is less than half of that of single photos. What is left is mostly
   a bias: what the photos of a street show lies ahead of them or aside, on all of them alike.
-* Wanted: 68 % inside `accuracy_m`, 95 % inside `radius95_m`. On driven streets it is more and about
-  that; over all drives `radius95_m` holds too little: no photo tells that its street is one that
+* Wanted: 68 % inside `accuracy_m`, 95 % inside `radius95_m`. On driven streets the first is met and
+  the second holds too little, over all drives more so: no photo tells that its street is one that
   the pack mistakes for another, and a drive through it makes the mistake surer. `Coverage` tells
   where the pack was trained on photos.
 * Without odometry the camera may have gone any way at up to 15 m/s, which is a cell and more for
@@ -50,9 +50,7 @@ over drives; what the radii hold is over the fixes that give them.
 _EVENTS = f"""The drives of "Tracking a stream of photos" on driven streets.
 
 * *Covered*: {COVERED_FOR} black photos from photo {EVENT_AT} on; *at the end* is the last of them,
-  where odometry alone should carry the track. The demo's encoder takes black for some place, and
-  recorded here is a tracker that went there, as surely as before. Since then a picture that stays
-  the same while the camera moves says nothing, which is not recorded yet.
+  where odometry alone carries the track: black looks like no photo, and says nothing.
 * *Kidnapped*: from photo {EVENT_AT} on the photos are those of another drive, at least 250 m away,
   while the odometry tells of one step more. *Recovered*: an error below 100 m. *Started*: a new
   tracker at the same place, which is what could be hoped for. Wanted: within ten photos. One in
