@@ -44,12 +44,11 @@ _WHAT = {_IMPORT: ["import geofix"], _IMPORT + _FIX: ["open", "first fix", "open
 _ROW = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")  # us alone, us with what it imports
 _MEANING = (
     "{num} fresh processes each, in turns, on the shipped pack, its files in the system's cache; "
-    "the interpreter's own start is not counted. Goals: {goals}. Run at nice {nice}, load average "
-    "{load:.1f}: where that is high, the processor time says more, which is what an idle core would "
-    "take for the import, one thread's. "
-    "Opening imports ONNX Runtime and loads the encoder; the first fix opens the shards. The five "
-    "heaviest of the import, by `-X importtime`, each without what it imports of the others: "
-    "{packages}."
+    "the interpreter's own start is not counted. Goals: {goals}. Run at nice {nice}, with a load "
+    "average of {load:.1f}: where that is high, the processor time says more. It is what an idle "
+    "core would take for the import, which is one thread's. Opening imports ONNX Runtime and loads "
+    "the encoder; the first fix opens the shards. The five heaviest of the import, by "
+    "`-X importtime`, each without what it imports of the others: {packages}."
 )
 
 
