@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from geofix.backends import cuda

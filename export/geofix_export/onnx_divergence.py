@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from geofix_index.onnx_runtime import import_onnxruntime
+
 LARGE_ERROR = 0.2  # of what a layer gives; rounding to int8 stays below a tenth
 GROWTH = 2.0  # an error that a layer only passes on does not grow like this
 
@@ -62,7 +64,7 @@ def layer_errors(reference: bytes, candidate: bytes, images: Images) -> dict[str
 
 def _values(model: bytes, names: list[str], images: Images) -> dict[str, npt.NDArray[Any]]:
     """Return what the named tensors hold, those of floats."""
-    import onnxruntime as ort
+    ort = import_onnxruntime()
 
     loaded = onnx.load_from_string(model)
     final = {output.name for output in loaded.graph.output}

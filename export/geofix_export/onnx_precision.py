@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from geofix_index.onnx_runtime import import_onnxruntime
+
 # What costs time. Sums, norms and softmax stay in float: they cost little and lose much.
 QUANTIZED_OPS = ("Conv", "Gemm", "MatMul")
 _BATCH = 4  # photos at a time: all that a network computes of them lies in memory at once
@@ -30,6 +32,7 @@ class CalibrationError(ValueError):
 
 def to_fp16(model: bytes) -> bytes:
     """Return a model that computes in fp16; its input and its output stay as they are."""
+    import_onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     converted = convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True)
@@ -88,6 +91,7 @@ class Int8Quantizer:
 
     def quantize(self, *, keep: Sequence[str] = ()) -> bytes:
         """Return the model in int8, without the nodes to keep."""
+        import_onnxruntime()
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
         lacking = sorted(set(keep) - {node.name for node in self.model.graph.node})
@@ -146,11 +150,10 @@ def node_costs(quantizer: Int8Quantizer, images: Images) -> dict[str, float]:
 
 
 def _embed(model: bytes, images: Images) -> npt.NDArray[np.float32]:
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
 

@@ -5,7 +5,6 @@ against pq code). The only module that imports usearch, and only when a graph is
 """
 
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from geofix_index import kernel
 from geofix_index.errors import ShardFormatError
+from geofix_index.onnx_runtime import import_onnxruntime
 from geofix_index.quantizer import ProductQuantizer
 
 CONNECTIVITY = 8  # links of a cell; each costs about 7 bytes
@@ -95,7 +95,7 @@ def _new_index(library: Any, num_bytes: int, metric: str) -> Any:
     # `import onnxruntime` (1.32) kills a process that has imported usearch (2.26): the other order
     # is fine. So an encoder's runtime that is installed is imported first, whoever needs it later.
     with suppress(Exception):
-        import_module("onnxruntime")
+        import_onnxruntime()
     from usearch.compiled import ScalarKind
     from usearch.index import Index
 

@@ -1,6 +1,5 @@
 """Search over the shards of a region: everywhere, or in a part of the globe."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from geofix_index import cells as s2
 from geofix_index import kernel
+from geofix_index.forks import ForkSafeLock
 from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Disk, Region
 from geofix_index.shard import Rows, Shard
@@ -91,7 +91,7 @@ class CellIndex:
             raise ValueError("shards overlap: each needs cells of its own")
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._everything: _Selection | None = None
         self._latest: tuple[Region, _Selection] | None = None
 

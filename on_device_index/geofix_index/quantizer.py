@@ -203,9 +203,10 @@ def _rotate(vectors: Floats, rotation: Floats) -> Floats:
 
 
 def _start(
-    rotated: Floats, num_subspaces: int, num_centroids: int, rng: np.random.Generator
+    rotated: Floats, num_subspaces: int, num_centroids: int, rng: "np.random.Generator"
 ) -> Floats:
     """Return vectors drawn at random as first centroids, (M, K, D / M)."""
+    # The annotation is quoted: NumPy imports its randomness when it is first named.
     drawn = rotated[rng.choice(len(rotated), num_centroids, replace=False)]
     parts = drawn.reshape(num_centroids, num_subspaces, -1).swapaxes(0, 1)
     return np.ascontiguousarray(parts)

@@ -13,7 +13,6 @@ itself crashes on damaged files.
 
 import math
 import struct
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from geofix_index import cells as s2
 from geofix_index import kernel
 from geofix_index.errors import ShardFormatError
+from geofix_index.forks import ForkSafeLock
 from geofix_index.graph import Graph, build_graph
 from geofix_index.quantizer import ProductQuantizer
 
@@ -109,7 +109,7 @@ class Shard:
         self._offsets = offsets
         self._bits = bits
         self._graph = graph
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._first = int(s2.descendant_range(parent, level=level)[0])
         self._step = 2 << (2 * (s2.MAX_LEVEL - level))  # between ids of neighbours on the curve
 

@@ -1,5 +1,6 @@
 """What a query encoder is to the rest of the SDK."""
 
+import os
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,20 @@ def check_images(images: npt.NDArray[np.uint8], spec: InputSpec) -> None:
         raise ValueError(
             f"images are {images.dtype} of shape {images.shape}, want uint8 of shape (B, "
             f"{wanted[0]}, {wanted[1]}, 3): use geofix.images.prepare_image"
+        )
+
+
+def check_process(opened_in: int, runtime: str) -> None:
+    """Raise BackendUnavailable in a forked child, for a runtime that does not work there.
+
+    Args:
+        opened_in: id of the process that opened the encoder.
+        runtime: what the user calls it.
+    """
+    if os.getpid() != opened_in:
+        raise BackendUnavailable(
+            f"{runtime} does not work in a child that was forked after its encoder was opened: "
+            'start children by "spawn", and open the Localizer there'
         )
 
 

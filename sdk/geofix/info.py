@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import geofix
 from geofix.resample import RESAMPLE_VERSION, resampler
 from geofix_index import instructions, kernel_version
+from geofix_index.onnx_runtime import import_onnxruntime
 
 # Each brings the module `onnxruntime`: of two that are installed, one hides the other.
 ONNX_RUNTIMES = (
@@ -59,7 +60,7 @@ def _onnx_runtimes() -> str:
     """Return what is installed, and the devices that the module which is imported knows."""
     installed = [f"{name} {_version(name)}" for name in ONNX_RUNTIMES if _version(name)]
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError:
         return ", ".join(installed) or "not installed"
     devices = [

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,12 @@ _log = logging.getLogger("geofix")
 
 
 class Localizer:
-    """Localizes photos with a region pack. Use it as a context manager; threads may share it.
+    """Localizes photos with a region pack. Use it as a context manager.
+
+    Threads may share one: each gets what it would get alone. What is closed meanwhile ends what
+    they do next with a ValueError. A child of `os.fork` may go on with its parent's, and opens a
+    session of ONNX Runtime of its own; TensorRT and Core ML raise BackendUnavailable there. No
+    fix depends on the clock or on a connection, so that a process may be suspended.
 
     Attributes:
         backend: the runtime of the encoder, "" where the pack carries none.
@@ -135,6 +140,13 @@ class Localizer:
     def close(self) -> None:
         """Let go of the pack and the encoder. Closing twice is fine."""
         self._pack = self._index = self._encoder = None
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError(
+            "a Localizer cannot be pickled or copied: send the pack's path, and open it there with "
+            "Localizer.open"
+        )
 
     @property
     def coverage(self) -> Coverage:
@@ -332,12 +344,13 @@ class Localizer:
         return pack, index
 
     def _query_encoder(self) -> tuple[QueryEncoder, InputSpec]:
+        encoder = self._encoder  # before the check, since another thread may close meanwhile
         self._opened()
-        if self._encoder is None or self._entry is None:
+        if encoder is None or self._entry is None:
             raise BackendUnavailable(
                 "this pack carries no encoder: embed the photo yourself and call `search`"
             )
-        return self._encoder, self._entry.input_spec
+        return encoder, self._entry.input_spec
 
 
 def localize(

@@ -10,7 +10,6 @@ outside the entries' data may differ from what the format prescribes.
 
 import mmap
 import os
-import threading
 import zlib
 from collections.abc import Iterable
 from functools import partial
@@ -33,6 +32,7 @@ from geofix.signing import SIGNATURE_BYTES, Key, check_signature
 from geofix.zip_layout import read_entries
 from geofix_index import Box, CellIndex, ProductQuantizer, Shard, ShardFormatError
 from geofix_index import cells as s2
+from geofix_index.forks import ForkSafeLock
 from geofix_index.index import ShardSource
 
 MIMETYPE = b"application/vnd.geofix.region-pack"
@@ -56,7 +56,7 @@ class RegionPack:
         self.path = path
         self._data = data
         self._checked: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         found = read_entries(data)
         self._entries = {entry.name: (entry, start) for entry, start in found}
         names = [entry.name for entry, _ in found]

@@ -1,14 +1,15 @@
 """Keeps Pillow's warnings from users: a picture is readable, or an ImageError says why not."""
 
 import re
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
+from geofix_index.forks import ForkSafeLock
+
 _PILLOW = r"PIL(\.|$)"
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _num_inside = 0
 
 

@@ -202,6 +202,9 @@ class FakeRuntime:
         self.asked: list[str] = []
         self.SessionOptions = real.SessionOptions
 
+    def disable_telemetry_events(self) -> None:
+        """Nothing is reported."""
+
     def get_available_providers(self) -> list[str]:
         return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 

@@ -1,6 +1,7 @@
 """The backend for Core ML with a stand-in for coremltools; the real one runs on macOS alone."""
 
 import enum
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -232,3 +233,12 @@ def test_an_opened_encoder_is_a_query_encoder(fake: FakeCoreML, tmp_path: Path) 
     )
     assert encoder.dim == 4
     assert (tmp_path / "coreml").exists()
+
+
+def test_a_forked_child_is_told_to_open_its_own(
+    fake: FakeCoreML, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, parent = CoreMLEncoder(PACKAGE, SPEC, cache_dir=tmp_path), os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    with pytest.raises(BackendUnavailable, match=r"Core ML does not work in a child.*spawn"):
+        encoder.encode(images(1))

@@ -7,6 +7,7 @@ TensorRT, in its versions 10 and 11. What they cannot show is in test_tensorrt_d
 import gc
 import json
 import logging
+import os
 import platform
 import sys
 import threading
@@ -332,3 +333,17 @@ def test_the_target_opens_this_backend(trt: FakeTensorRT, cache: Path) -> None:
     found = open_encoder("tensorrt", memoryview(MODEL), input_spec=SPEC, cache_dir=cache)
     assert isinstance(found, TensorRTEncoder)
     assert json.loads(next((cache / "engines").glob("*.json")).read_text())["key"]["gpu"] == "Orin"
+
+
+def test_a_forked_child_is_told_to_open_its_own_and_frees_nothing(
+    trt: FakeTensorRT, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, parent = open_fake(cache), os.getpid()
+    runner, held = encoder._runner, live()
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: parent + 1)
+        with pytest.raises(BackendUnavailable, match=r"TensorRT does not work in a child.*spawn"):
+            encoder.encode(random_images(1))
+        encoder.close()
+    assert live() == held > 0
+    runner.close()

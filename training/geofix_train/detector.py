@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from geofix.errors import BackendUnavailable
 from geofix.images import resize_image
+from geofix_index.onnx_runtime import import_onnxruntime
 
 MIN_SCORE = 0.3  # low: a face that is missed costs more than a window that is blurred
 
@@ -59,7 +60,7 @@ class OnnxDetector:
 
 def _open_session(path: Path) -> Any:
     try:
-        import onnxruntime as ort
+        ort = import_onnxruntime()
     except ImportError as e:
         raise BackendUnavailable("a detector needs ONNX Runtime: pip install 'geofix[onnx]'") from e
     options = ort.SessionOptions()

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from geofix.encoder import check_images, unit_length
+from geofix.encoder import check_images, check_process, unit_length
 from geofix.encoder_files import default_cache_dir
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
@@ -70,6 +70,7 @@ class CoreMLEncoder:
                 "pixels, want rgb uint8: export the encoder again"
             )
         self.input_spec = input_spec
+        self._process = os.getpid()
         ct = _import_coremltools()
         compiled = _compiled(ct, bytes(model), (cache_dir or default_cache_dir()) / "coreml")
         self._model = _load(ct, compiled, COMPUTE_UNITS[compute_units])
@@ -85,6 +86,7 @@ class CoreMLEncoder:
 
         An embedding of zeros stays zero.
         """
+        check_process(self._process, "Core ML")
         check_images(images, self.input_spec)
         rows = [self._run(image) for image in images]
         return unit_length(np.array(rows, np.float32).reshape(len(rows), self._dim))

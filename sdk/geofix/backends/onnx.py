@@ -1,6 +1,7 @@
 """ONNX Runtime as backend."""
 
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 from geofix.encoder import check_images, unit_length
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
+from geofix_index.forks import ForkSafeLock, keep_forever
+from geofix_index.onnx_runtime import import_onnxruntime
 
 _log = logging.getLogger("geofix")
 
@@ -20,6 +23,9 @@ _BATCH = 32  # images that go through the network at once; bounds memory
 
 class OnnxEncoder:
     """A query encoder from an ONNX model, on a GPU where ONNX Runtime is built for CUDA.
+
+    Threads may share it. In a forked child it opens a session of its own when it is first used
+    there.
 
     Attributes:
         device: "CUDA" or "CPU".
@@ -39,8 +45,10 @@ class OnnxEncoder:
             BackendUnavailable: ONNX Runtime is absent, or it cannot run the model as described.
         """
         self.input_spec = input_spec
-        self._session = _open_session(bytes(model), num_threads)
-        self.device = _device(self._session.get_providers()[0])
+        self._model, self._num_threads = model, num_threads
+        self._opening = ForkSafeLock()
+        self._own = _OwnSession(model, num_threads)
+        self.device = _device(self._session().get_providers()[0])
         self._fixed_batch = self._check_tensors()
         blank = np.zeros((1, input_spec.height, input_spec.width, 3), np.uint8)
         self._dim = int(self._run(blank).shape[1])
@@ -70,7 +78,7 @@ class OnnxEncoder:
             )
         feeds = {spec.input_name: network_input(images, spec)}
         try:
-            (embeddings,) = self._session.run([spec.output_name], feeds)
+            (embeddings,) = self._session().run([spec.output_name], feeds)
         except Exception as e:  # ONNX Runtime's errors share no base class but this
             raise BackendUnavailable(f"ONNX Runtime cannot run the encoder: {e}") from e
         if embeddings.ndim != 2 or len(embeddings) != len(images):
@@ -80,11 +88,19 @@ class OnnxEncoder:
             )
         return np.asarray(embeddings[:num], np.float32)
 
+    def _session(self) -> Any:
+        """Return the session of this process."""
+        if self._own.process != os.getpid():
+            with self._opening:
+                if self._own.process != os.getpid():  # else another thread was faster
+                    self._own = _OwnSession(self._model, self._num_threads)
+        return self._own.session
+
     def _check_tensors(self) -> int:
         """Check names; return the batch size that the model is bound to, 0 where it is free."""
         spec = self.input_spec
-        inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
-        outputs = [tensor.name for tensor in self._session.get_outputs()]
+        inputs = {tensor.name: tensor for tensor in self._session().get_inputs()}
+        outputs = [tensor.name for tensor in self._session().get_outputs()]
         if list(inputs) != [spec.input_name] or spec.output_name not in outputs:
             raise BackendUnavailable(
                 f"the encoder takes {', '.join(inputs)} and gives {', '.join(outputs)}; its input "
@@ -92,6 +108,19 @@ class OnnxEncoder:
             )
         batch = inputs[spec.input_name].shape[:1]
         return batch[0] if batch and isinstance(batch[0], int) else 0
+
+
+class _OwnSession:
+    """A session that ends in the process that opened it, which alone has its threads."""
+
+    def __init__(self, model: bytes | memoryview, num_threads: int) -> None:
+        self.process = os.getpid()
+        self.session: Any = None
+        self.session = _open_session(bytes(model), num_threads)
+
+    def __del__(self) -> None:
+        if self.process != os.getpid():
+            keep_forever(self.session)
 
 
 def network_input(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[Any]:
@@ -106,9 +135,9 @@ def network_input(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray
 
 
 def _open_session(model: bytes, num_threads: int) -> Any:
-    """Open an ONNX Runtime session; the only place that imports onnxruntime."""
+    """Open an ONNX Runtime session."""
     try:
-        import onnxruntime as ort
+        ort = import_onnxruntime()
     except ImportError as e:
         raise BackendUnavailable(
             "this encoder needs ONNX Runtime: pip install 'geofix[onnx]'"

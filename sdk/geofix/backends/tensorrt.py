@@ -1,6 +1,6 @@
 """TensorRT as backend, on NVIDIA's GPUs: a Jetson, or Linux on x86-64."""
 
-import threading
+import os
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from geofix.backends.cuda import CudaDevice
 from geofix.backends.engine_cache import engine_path
 from geofix.backends.onnx import network_input
 from geofix.backends.tensorrt_engine import MAX_BATCH, engine_key, import_tensorrt, load_engine
-from geofix.encoder import check_images, unit_length
+from geofix.encoder import check_images, check_process, unit_length
 from geofix.encoder_files import default_cache_dir
 from geofix.errors import BackendUnavailable
 from geofix.input_spec import InputSpec
+from geofix_index.forks import ForkSafeLock, keep_forever
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}  # by TensorRT's names
 
@@ -56,7 +57,7 @@ class TensorRTEncoder:
         trt = import_tensorrt()
         model, folder = bytes(model), (cache_dir or default_cache_dir()) / "engines"
         self.input_spec = input_spec
-        self._lock = threading.Lock()  # an execution context is one thread's at a time
+        self._lock = ForkSafeLock()  # an execution context is one thread's at a time
         device = CudaDevice()
         release = weakref.finalize(self, device.close)
         with device.current():
@@ -78,6 +79,7 @@ class TensorRTEncoder:
 
         An embedding of zeros stays zero.
         """
+        check_process(self._runner.process, "TensorRT")
         check_images(images, self.input_spec)
         step = self._runner.max_batch
         parts = [self._run(images[at : at + step]) for at in range(0, len(images), step)]
@@ -101,6 +103,7 @@ class EngineRunner:
         self, trt: Any, device: CudaDevice, engine: Any, input_spec: InputSpec, *, max_batch: int
     ) -> None:
         """Prepare an engine to run on the GPU where it was loaded, which has to be current."""
+        self.process = os.getpid()
         self._device, self._engine, self._spec = device, engine, input_spec
         self._context = engine.create_execution_context()
         if self._context is None:
@@ -144,7 +147,13 @@ class EngineRunner:
         return found[:num].astype(np.float32)  # a copy: the buffer is used again
 
     def close(self) -> None:
-        """Free context, engine and buffers, in this order. Closing twice is fine."""
+        """Free context, engine and buffers, in this order. Closing twice is fine.
+
+        In a forked child they are the parent's, and stay.
+        """
+        if os.getpid() != self.process:
+            keep_forever(self)
+            return
         self._context = self._engine = None
         self._device.close()
 
