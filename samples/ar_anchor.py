@@ -18,18 +18,21 @@ def main(pack: str, key: str, photo: str, *location: str) -> None:
         if not here.contains:
             print("nothing: fetch the pack of this place")
             return
-        if here.share_photographed == 0:
-            print("careful: this place is known from above alone")
+        expected = here.expected  # what became of validation photos from such places
+        if expected is not None and (expected.fixed_within_100m or 0.0) < 0.5:
+            print("careful: most photos from such places are answered wrongly")
         prior = Prior.from_android(lat, lon, accuracy_m=accuracy_m)
         fix = localizer.localize(photo, prior=prior)
     where = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
-    if fix.accuracy_m is not None and fix.accuracy_m <= BLOCK_M:
+    if fix.status != "fixed" or fix.accuracy_m is None or fix.prior_conflict:
+        print(f"map: of the district around {lat}, {lon}: the photo tells no more")
+    elif fix.accuracy_m <= BLOCK_M:
         print(f"anchors: of the block around {where}, within {fix.accuracy_m:.0f} m")
-    elif fix.accuracy_m is not None and fix.accuracy_m <= min(DISTRICT_M, accuracy_m):
+    elif fix.accuracy_m <= min(DISTRICT_M, accuracy_m):
         print(f"map: of the district around {where}, within {fix.accuracy_m:.0f} m")
     else:
         print(f"map: of the district around {lat}, {lon}: the photo tells no more")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) == 7 else sys.exit(__doc__)

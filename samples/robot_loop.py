@@ -10,10 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from geofix import Fix, Localizer, Motion, Tracker
+from geofix.images import load_image
 
 
 def main(pack: Path, frames: Path) -> None:
@@ -21,19 +19,21 @@ def main(pack: Path, frames: Path) -> None:
     with Localizer.open(pack) as localizer, (frames / "odometry.csv").open() as rows:
         tracker = Tracker(localizer)
         for row in csv.DictReader(rows):
-            bgr = np.asarray(Image.open(frames / row["image"]).convert("RGB"))[..., ::-1]
+            bgr = load_image(frames / row["image"])[..., ::-1]  # as a camera's driver gives it
             moved = Motion.odometry(float(row["east_m"]), float(row["north_m"]))
             fix = tracker.update(bgr, time=float(row["time"]), motion=moved, encoding="bgr8")
             print(json.dumps(nav_sat_fix(fix)))  # in ROS 2: publisher.publish(...)
 
 
 def nav_sat_fix(fix: Fix) -> dict[str, object]:
-    """Return fields of a sensor_msgs/NavSatFix; the height is not known."""
-    (east, both), (_, north) = fix.covariance_m2 or ((0.0, 0.0), (0.0, 0.0))
+    """Return fields of a sensor_msgs/NavSatFix: nothing where the place itself is in doubt."""
+    if fix.covariance_m2 is None or (fix.confidence or 0.0) < 0.8:
+        return {"status": -1, "position_covariance_type": 0}
+    (east, both), (_, north) = fix.covariance_m2  # of the chosen place
     rows = [east, both, 0.0, both, north, 0.0, 0.0, 0.0, 1e6]
-    place = {"latitude": fix.latlon.lat, "longitude": fix.latlon.lon}
-    return {"status": 0 if fix.status == "fixed" else -1, **place, "position_covariance": rows}
+    covariance = {"position_covariance": rows, "position_covariance_type": 3}
+    return {"status": 0, "latitude": fix.latlon.lat, "longitude": fix.latlon.lon, **covariance}
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(*map(Path, sys.argv[1:])) if len(sys.argv) == 3 else sys.exit(__doc__)

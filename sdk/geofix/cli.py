@@ -84,7 +84,9 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--json", action="store_true", help="print one JSON object a photo, a line each"
     )
     form.add_argument("--geojson", action="store_true", help="print a GeoJSON FeatureCollection")
-    command.add_argument("--map", type=Path, metavar="OUT.png", help="draw the fixes on a map")
+    command.add_argument(
+        "--map", type=cli_arguments.png, metavar="OUT.png", help="draw the fixes on a map"
+    )
     command.set_defaults(run_command=_localize)
 
 
@@ -135,7 +137,9 @@ def _answering(
         )
     if arguments.prior is not None:
         raise ValueError("--track starts anywhere in the pack: want no --prior, or a smaller pack")
-    times = frames_in_order(cli_arguments.expanded(arguments.images))
+    times, are_known = frames_in_order(cli_arguments.expanded(arguments.images))
+    if not are_known:
+        print("geofix: no EXIF times: taken to be one photo a second, by name", file=sys.stderr)
     tracker = geofix.Tracker(localizer, speed_mps=arguments.speed_mps, k=arguments.k)
     return list(times), lambda path: tracker.update(path, time=times[path])
 
@@ -144,9 +148,11 @@ def _line(path: Path, fix: Fix) -> str:
     place = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
     if fix.confidence is None:
         return f"{path}: {fix.status}  {place}  (the pack is not calibrated)"
-    accuracy = (
-        "accuracy unknown" if fix.accuracy_m is None else f"within {fix.accuracy_m:.0f} m (68 %)"
-    )
+    accuracy = "accuracy unknown"
+    if fix.accuracy_m is not None:
+        accuracy = f"within {fix.accuracy_m:.0f} m (68 %)"
+    if fix.radius95_m is not None:
+        accuracy += f", {fix.radius95_m:.0f} m (95 %)"
     conflict = "  prior conflict" if fix.prior_conflict else ""
     return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}{conflict}"
 
@@ -169,7 +175,14 @@ def _draw(out: Path, localizer: geofix.Localizer, found: Sequence[tuple[Path, Fi
     places = [fix.latlon for fix in fixes] + [truth for truth in truths if truth is not None]
     bounds = bounds_around(places, margin_m=_MAP_MARGIN_M + reach)
     cells = localizer.coverage.cells_in(bounds)
-    draw_map(out, bounds=bounds, fixes=fixes, truths=truths, cells=cells[:MAX_DRAWN_CELLS])
+    draw_map(
+        out,
+        bounds=bounds,
+        fixes=fixes,
+        truths=truths,
+        labels=[str(number) for number in range(1, len(found) + 1)] if len(found) > 1 else (),
+        cells=cells[:MAX_DRAWN_CELLS],
+    )
 
 
 def _info(arguments: argparse.Namespace) -> int:

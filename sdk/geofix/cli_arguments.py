@@ -40,6 +40,14 @@ def expanded(images: Sequence[Path]) -> list[Path]:
     return found
 
 
+def png(text: str) -> Path:
+    """Read the name of a picture to write."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"want a name that ends in .png, got {text!r}")
+    return path
+
+
 def disk(text: str) -> Prior:
     """Read LAT,LON,RADIUS_M."""
     lat, lon, radius_m = _numbers(text, "LAT,LON,RADIUS_M")

@@ -12,8 +12,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 _COARSE = InputSpec(width=16, height=16)  # of a JPEG this decodes an eighth
 
 
-def frames_in_order(images: Sequence[Path]) -> dict[Path, float]:
+def frames_in_order(images: Sequence[Path]) -> tuple[dict[Path, float], bool]:
     """Return files, and those of folders, in the order of a drive, with their times in seconds.
+
+    The second value says whether the times are known.
 
     Where every photo's EXIF has a time, they are taken then; else one a second, in the order of the
     names. What cannot be read keeps its place, since its error is told there.
@@ -32,10 +34,10 @@ def frames_in_order(images: Sequence[Path]) -> dict[Path, float]:
             continue
     times = [time for time in captured.values() if time is not None]
     if not times or len(times) < len(captured):
-        return {path: float(number) for number, path in enumerate(paths)}
+        return {path: float(number) for number, path in enumerate(paths)}, False
     first = min(times, key=_seconds)
     known = {path: _seconds(captured.get(path) or first) for path in paths}
-    return dict(sorted(known.items(), key=lambda item: item[1]))
+    return dict(sorted(known.items(), key=lambda item: item[1])), True
 
 
 def _files(images: Sequence[Path]) -> Iterator[Path]:

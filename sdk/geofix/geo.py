@@ -1,6 +1,7 @@
 """Positions on the globe: WGS84 degrees, latitude first; distances in metres on a sphere."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,11 @@ class LatLon:
             raise ValueError(f"lat is {self.lat}, want -90 to 90 degrees")
         if not abs(self.lon) <= 180:
             raise ValueError(f"lon is {self.lon}, want -180 to 180 degrees")
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield latitude and longitude, so that `lat, lon = fix.latlon`."""
+        yield self.lat
+        yield self.lon
 
 
 @dataclass(frozen=True, slots=True)

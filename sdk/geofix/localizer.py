@@ -214,7 +214,7 @@ class Localizer:
 
         Raises what `localize` does, and ValueError without an image.
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
+        if isinstance(images, (str, bytes, os.PathLike, np.ndarray)):
             raise TypeError("images is one image, want a list of images")
         encoder, spec = self._query_encoder()
         clock = Clock()

@@ -74,7 +74,7 @@ def test_each_photo_gets_a_line(
         lat, lon = s2.latlon_from_cell(cell)
         assert line.startswith(f"{path}: fixed  ")
         assert f"  {lat:.5f}, {lon:.5f}  within " in line  # the neighbours' shares are tiny
-        assert re.search(r" m \(68 %\)  confidence (0\.9|1\.0)", line)
+        assert re.search(r" m \(68 %\), \d+ m \(95 %\)  confidence (0\.9|1\.0)", line)
 
 
 def test_a_prior_conflict_is_said(
@@ -361,3 +361,10 @@ def test_the_map_shows_where_photos_say_that_they_were_taken(run: Run, tmp_path:
     with Image.open(out) as image:
         drawn = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or ()}
     assert (0, 158, 115) in drawn  # the true position, 800 m from the fix
+
+
+def test_a_map_is_a_png(run: Run, tmp_path: Path) -> None:
+    words = ("localize", "samples/town/town.geofix", "samples/town/photo_1.jpg")
+    outcome = run(*words, "--map", tmp_path / "map.jpg")
+    assert outcome.status == 2
+    assert "want a name that ends in .png" in outcome.err

@@ -101,3 +101,8 @@ def test_bounds_out_of_range_are_an_error(sides: tuple[float, float, float, floa
 )
 def test_the_width_of_bounds_goes_east(west: float, east: float, width: float) -> None:
     assert Bounds(0, west, 1, east).width_deg == width
+
+
+def test_a_position_is_taken_apart_latitude_first() -> None:
+    lat, lon = LatLon(47.37, 8.54)
+    assert (lat, lon) == (47.37, 8.54)
