@@ -20,6 +20,8 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance
 from tqdm import tqdm
 
+from geofix_index.onnx_runtime import import_onnxruntime
+
 NUM_CROPS, NUM_QUERIES, DIM = 100_000, 6_000, 256
 SIZE_PX, BATCH = 224, 32
 SIDES = (0.25, 0.6)  # of a crop, as shares of its image
@@ -130,7 +132,7 @@ def _query(image: Image.Image, box: Box, rng: np.random.Generator) -> Image.Imag
 
 def _embed(images: list[Image.Image], encoder: Path) -> Floats:
     """Return vectors (N, D) of unit length."""
-    import onnxruntime as ort
+    ort = import_onnxruntime()
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
