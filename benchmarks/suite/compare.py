@@ -3,7 +3,7 @@
 python -m benchmarks.suite.compare [REF]
 
 REF is a commit, a branch or a tag; HEAD if it is not given. Its `sdk` and `on_device_index` are
-taken out of git into build/bench and its kernel is compiled there. The exit status is 1 where a
+taken out of git into build/bench and its kernels are compiled there. The exit status is 1 where a
 workload is slower for sure.
 """
 
@@ -21,7 +21,6 @@ from benchmarks.suite.workloads import WORKLOADS
 
 REFERENCE = ROOT / "build" / "bench" / "reference"
 _SOURCES = ("sdk/geofix", "on_device_index/geofix_index")
-_KERNEL = Path("on_device_index/geofix_index/geofix_kernel.c")
 _FLAGS = ["-O3", "-std=c11", "-fPIC", "-shared", "-fvisibility=hidden"]  # as hatch_build.py
 
 
@@ -53,8 +52,10 @@ def take_out(ref: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
-    compiler, source = shutil.which("cc"), folder / _KERNEL
-    if compiler is not None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return
+    for source in folder.rglob("geofix_*.c"):
         library = source.with_suffix(".so")
         subprocess.run([compiler, *_FLAGS, str(source), "-o", str(library), "-lm"], check=True)
 
