@@ -39,7 +39,7 @@ def main() -> None:
         "scan_or_graph",
         title="Scan or graph",
         meaning=f"One thread, {NUM_SUBSPACES} bytes a cell, expansion {EXPANSION}. A graph is "
-        "faster from some 10,000 cells on, and may miss some of the best cells. It is used from "
+        "faster from some 50,000 cells on, and may miss some of the best cells. It is used from "
         f"`GRAPH_FROM_CELLS` = {GRAPH_FROM_CELLS:,} on: below, a scan is exact and takes less "
         "than a millisecond.",
         values=values,

@@ -14,9 +14,9 @@ from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Disk, Region
 from geofix_index.shard import Rows, Shard
 
-# A shard with fewer cells is scanned, which is exact and takes less than a millisecond; in a larger
-# one the graph is at least twice as fast. Found by benchmarks/scan_or_graph.py (docs/results.md).
-GRAPH_FROM_CELLS = 32_768
+# A shard with fewer cells is scanned, which is exact and takes half a millisecond at most; a larger
+# one is searched by its graph, which is faster there. Found by benchmarks/scan_or_graph.py.
+GRAPH_FROM_CELLS = 65_536
 EXPANSION = 256  # candidates that a graph search keeps, at least
 _REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
 _FINER = 4**_REFINE_LEVELS  # blocks that one becomes at a step

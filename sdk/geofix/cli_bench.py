@@ -147,6 +147,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     ratios = compare_reports(before, after)
     print(f"before: {name_of(before)}\nafter:  {name_of(after)}\n")
     print("\n".join(ratio_text(ratios)))
+    for which, report in (("before", before), ("after", after)):
+        for note in report.notes:
+            print(f"geofix: {which}: {note}", file=sys.stderr)
     limit = arguments.fail_above
     slower = [r for r in ratios if limit is not None and r.low > limit]
     for ratio in slower:

@@ -149,6 +149,12 @@ def test_compare_tells_ratios_and_fails_above_a_limit(run: Run, results: list[Pa
     assert run("bench", "compare", *results[::-1], "--fail-above", "1.1").status == 0
 
 
+def test_a_comparison_says_which_run_was_disturbed(run: Run, results: list[Path]) -> None:
+    content = json.loads(results[1].read_text())
+    results[1].write_text(json.dumps(content | {"notes": ["the machine was busy"]}))
+    assert run("bench", "compare", *results).err == "geofix: after: the machine was busy\n"
+
+
 def test_other_packs_and_versions_are_refused(run: Run, results: list[Path]) -> None:
     content = json.loads(results[1].read_text())
     content["pack"]["manifest_sha256"] = "0" * 64
