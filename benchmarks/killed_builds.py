@@ -26,7 +26,7 @@ def kill_builds(out: Path, num: int) -> tuple[int, int]:
         command = [sys.executable, "-m", "tests.geofix.build_forever", str(out)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT) as building:
             assert building.stdout is not None
-            building.stdout.readline()  # it has begun
+            building.stdout.readline()  # the first pack is there
             time.sleep(rng.uniform(0, _LONGEST_S))
             building.kill()
         if not out.exists():

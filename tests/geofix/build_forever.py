@@ -2,7 +2,7 @@
 
     python -m tests.geofix.build_forever OUT
 
-Prints a line before the first.
+Prints a line when there is one.
 """
 
 import itertools
@@ -16,8 +16,6 @@ from tests.tiny_pack import make_region
 def main() -> None:
     """Write for ever."""
     region, out = make_region(kind="scan"), Path(sys.argv[1])
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     for version in itertools.count(1):
         write_pack(
             out,
@@ -28,7 +26,10 @@ def main() -> None:
             encoders=[region.encoder],
             pack_version=version,
         )
-        if version % 2:
+        if version == 1:
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+        if version % 2 == 0:
             out.unlink()  # so that it is absent, half of the time
 
 
