@@ -187,7 +187,10 @@ def test_threads_end_when_one_of_them_fails(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_ends_the_command_without_a_traceback(pack_path: Path) -> None:
-    program = [sys.executable, "-c", "import sys; from geofix.cli import main; sys.exit(main())"]
+    # Programs in the background of a shell begin with Ctrl-C ignored.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from geofix.cli import main; sys.exit(main())"
+    program = [sys.executable, "-c", code]
     words = ["bench", "run", str(pack_path), "--duration", "3600"]
     with subprocess.Popen([*program, *words], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
