@@ -260,6 +260,7 @@ def test_a_start_that_failed_leaves_the_folder_free_for_other_settings(
 def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(
     config: FitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     real = geofix_train.step.take_step
 
     def step(model: Any, optimizers: Any, batch: Batch, config: Any) -> Any:
