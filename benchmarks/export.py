@@ -40,7 +40,7 @@ from geofix_index import CellIndex
 from geofix_index import cells as s2
 from geofix_train.architecture import Architecture, load_pretrained, read_architecture
 from geofix_train.backbones import PretrainedBackbone
-from geofix_train.cell_codes import map_cell_codes
+from geofix_train.cell_codes import CODES, map_cell_codes
 from geofix_train.config import ModelConfig
 from geofix_train.model import Encoder, embed
 from geofix_train.photo_table import PhotoTable, read_photo_table
@@ -136,7 +136,7 @@ class Photos:
 def town_subject(run: Path, photos: Photos) -> Subject:
     """Return the encoder of a run."""
     config, model, _ = load_model(run)
-    codes = map_cell_codes(run / "codes" / "codes.safetensors")
+    codes = map_cell_codes(run / CODES)
     return Subject(
         "town's encoder",
         model.ground,

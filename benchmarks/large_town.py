@@ -17,7 +17,7 @@ from benchmarks.record import Value, write_record
 from benchmarks.views import ASIDE_DEG, NEAR_M, like_looking_drives
 from geofix_export import build_pack, export_encoder
 from geofix_index.sphere import great_circle_m
-from geofix_train.cell_codes import CellCodes, write_cell_codes
+from geofix_train.cell_codes import CODES, CellCodes, write_cell_codes
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.codes import EncodedRun, encode_run, make_codes
 from geofix_train.config import RUN_CONFIG
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _make_pack(run: Path, encoded: EncodedRun, codes: CellCodes) -> Path:
-    write_cell_codes(codes, run / "codes" / "codes.safetensors")
+    write_cell_codes(codes, run / CODES)
     pack = run / "large_town.geofix"
     build_pack(
         pack,

@@ -15,7 +15,7 @@ from geofix import LatLon, Localizer, distance_m
 from geofix.calibration_fit import fit_calibration
 from geofix.posterior import NUM_CANDIDATES, Calibration, posterior
 from geofix_index import Matches
-from geofix_train.cell_codes import read_queries
+from geofix_train.cell_codes import QUERIES, read_queries
 from geofix_train.photo_table import read_photo_table
 
 COUNTS = (5, 20, 50, 200)
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("demo", type=Path, metavar="DEMO", help="a finished demo")
     demo: Path = parser.parse_args().demo
     rng = np.random.default_rng(0)
-    queries = read_queries(demo / "run" / "codes" / "queries.safetensors")
+    queries = read_queries(demo / "run" / QUERIES)
     test = read_photo_table(demo / "town" / "photos.parquet")[0].of_split("test")
     test = test[np.flatnonzero(test.columns["slice_area"] == SEEN)]
     test = test[rng.permutation(len(test))[:NUM_TESTED]]

@@ -27,10 +27,16 @@ from geofix_index import cells as s2
 from geofix_index.sphere import great_circle_m
 from geofix_train.artifact import EncoderArtifact
 from geofix_train.bootstrap import Bootstrap
-from geofix_train.cell_codes import map_cell_codes, write_cell_codes, write_queries
+from geofix_train.cell_codes import (
+    CODES,
+    QUERIES,
+    map_cell_codes,
+    write_cell_codes,
+    write_queries,
+)
 from geofix_train.codes import encode_run, make_codes
 from geofix_train.config import FitConfig, read_config
-from geofix_train.distil import CODES, QUERIES, distil
+from geofix_train.distil import distil
 from geofix_train.fit import fit
 from geofix_train.photo_table import read_photo_table
 from geofix_train.photos import read_photos

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD
 
 from geofix_export import build_pack, export_encoder
-from geofix_train.cell_codes import map_cell_codes
+from geofix_train.cell_codes import CODES, map_cell_codes
 from geofix_train.photo_table import read_photo_table
 
 NUM_PHOTOS = 8
@@ -25,7 +25,7 @@ COMMAND = "make demo && python samples/make_town_pack.py build/demo samples/town
 
 def main(demo: Path, out: Path) -> None:
     """Write town.geofix and the photos to a folder."""
-    codes = map_cell_codes(demo / "run" / "codes" / "codes.safetensors")
+    codes = map_cell_codes(demo / "run" / CODES)
     build_pack(
         out / "town.geofix",
         cells=codes.cells,

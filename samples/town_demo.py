@@ -23,7 +23,7 @@ from geofix import LatLon, Localizer
 from geofix.map_image import draw_map
 from geofix_export import build_pack, export_encoder
 from geofix_train.aerial import read_imagery
-from geofix_train.cell_codes import write_cell_codes, write_queries
+from geofix_train.cell_codes import CODES, QUERIES, write_cell_codes, write_queries
 from geofix_train.checkpoint import WEIGHTS
 from geofix_train.cli_parts import messages_on_stderr
 from geofix_train.codes import encode_run, make_codes
@@ -66,8 +66,8 @@ def main(
     with _timed("codes", seconds):
         encoded = encode_run(run)
         codes = make_codes(encoded)
-        write_cell_codes(codes, run / "codes" / "codes.safetensors")
-        write_queries(encoded.queries("val"), run / "codes" / "queries.safetensors")
+        write_cell_codes(codes, run / CODES)
+        write_queries(encoded.queries("val"), run / QUERIES)
     with _timed("export", seconds):
         encoder = export_encoder(run)
     pack = out / "town.geofix"

@@ -20,6 +20,7 @@ from geofix_train.cell_codes import Queries
 _LEAST_SEEN = 50  # queries on photographed streets that are enough to fit with these alone
 _PRIOR_RADII = (2.0, 4.0, 8.0)  # times the spacing of cells
 _MOST_TRIED = 500  # queries that right priors are drawn around
+_EVEN_ODDS = math.log(1 / WRONG_SHARE - 1)  # from there a wrong prior is likelier than a right one
 _FALSE_CONFLICTS = 0.02  # of right priors are taken to be wrong
 
 
@@ -113,9 +114,7 @@ def _conflict(
             if found.num_inside:
                 factors.append(bayes_factor(found, weighing, prior))
     if not factors:
-        return math.log(
-            1 / WRONG_SHARE - 1
-        )  # where a wrong prior becomes likelier than a right one
+        return _EVEN_ODDS
     factors.sort()
     at = math.ceil((len(factors) + 1) * (1 - _FALSE_CONFLICTS)) - 1
     return factors[min(at, len(factors) - 1)]

@@ -36,18 +36,23 @@ def _compare(arguments: argparse.Namespace) -> None:
         size = (8, spec.height, spec.width, 3)
         images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     found = compare_encoders(artifacts, images)
-    for comparison in found:
-        print(json.dumps(asdict(comparison)) if arguments.json else _line(comparison, found))
+    for folder, comparison in zip(arguments.encoders, found, strict=True):
+        if arguments.json:
+            print(json.dumps({"folder": str(folder), **asdict(comparison)}))
+        else:
+            print(_line(folder, comparison, found))
     if not arguments.json:
-        print(f"fastest here: {fastest(found).name}")
+        best = fastest(found)
+        print(f"fastest here: {arguments.encoders[found.index(best)]}, {best.name}")
 
 
-def _line(comparison: "Comparison", found: "list[Comparison]") -> str:
-    size = f"{comparison.name:<26}{comparison.num_bytes / 1e6:8.2f} MB"
+def _line(folder: Path, comparison: "Comparison", found: "list[Comparison]") -> str:
+    size = f"{folder}, {comparison.name}:{comparison.num_bytes / 1e6:8.2f} MB"
     if comparison.median_ms is None:
         return f"{size}  does not run here: {comparison.reason}"
     first = next(other.median_ms for other in found if other.median_ms is not None)
     return (
         f"{size}{comparison.median_ms:9.2f} ms (p95 {comparison.p95_ms:.2f}), "
-        f"{comparison.median_ms / first:.2f} x the first, cosine {comparison.mean_cosine:.4f}"
+        f"{comparison.median_ms / first:.2f} x the first, "
+        f"cosine with it {comparison.mean_cosine:.4f}"
     )

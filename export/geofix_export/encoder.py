@@ -16,7 +16,7 @@ from geofix_export.parity import Parity, ParityError, measure_parity
 from geofix_export.recipe import ExportRecipe, read_recipe
 from geofix_export.targets import TARGETS, Target
 from geofix_train.artifact import ArtifactError, EncoderArtifact, read_artifact
-from geofix_train.cell_codes import Queries, map_cell_codes
+from geofix_train.cell_codes import CODES, Queries, map_cell_codes
 from geofix_train.checkpoint import WEIGHTS, CheckpointError
 from geofix_train.codes import make_queries
 from geofix_train.model import Encoder, embed
@@ -26,7 +26,6 @@ from geofix_train.run_folder import load_query_encoder
 from geofix_train.training_data import input_spec
 
 _COMPARED_PHOTOS = 8  # that layers are compared on
-CODES = Path("codes") / "codes.safetensors"  # in a run folder
 _SEED = 0  # of which photos are drawn
 
 Images = npt.NDArray[np.uint8]

@@ -24,10 +24,10 @@ from geofix.geo import Bounds, LatLon, distance_m
 from geofix.input_spec import InputSpec
 from geofix.localizer import Localizer, localize
 from geofix.manifest import Manifest
-from geofix.motion import Motion
 from geofix.pack import RegionPack
 from geofix.prior import Prior
-from geofix.tracker import Tracker
+from geofix.tracking.motion import Motion
+from geofix.tracking.tracker import Tracker
 from geofix.validation import Validation
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from geofix.cli_bench import add_bench
 from geofix.cli_pack import add_pack, add_trust
 from geofix.cli_track import frames_in_order
 from geofix.fix import Fix
-from geofix.tracker import SPEED_MPS
+from geofix.tracking.tracker import SPEED_MPS
 
 _MAP_MARGIN_M = 400.0
 

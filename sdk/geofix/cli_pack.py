@@ -13,6 +13,8 @@ from geofix.manifest import EncoderEntry, Manifest
 from geofix.pack import RegionPack
 from geofix.validation import Validation
 
+_FEW_PHOTOS = 100  # shares of fewer are off by ten points and more
+
 
 def add_pack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `pack` and its actions to the commands of `geofix`."""
@@ -164,6 +166,7 @@ def _expected_text(expected: Validation) -> str:
     return (
         f"{100 * expected.share_fixed:.0f} % of photos fixed{of_these}, median error "
         f"{expected.median_error_m:.0f} m, by {expected.num_photos} validation photos"
+        f"{' (few)' if expected.num_photos < _FEW_PHOTOS else ''}"
     )
 
 

@@ -5,10 +5,9 @@ from datetime import datetime
 from pathlib import Path
 
 from geofix.errors import ImageError
-from geofix.images import load_photo
+from geofix.images import PHOTO_ENDINGS, load_photo
 from geofix.input_spec import InputSpec
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 _COARSE = InputSpec(width=16, height=16)  # of a JPEG this decodes an eighth
 
 
@@ -25,7 +24,8 @@ def frames_in_order(images: Sequence[Path]) -> tuple[dict[Path, float], bool]:
     """
     paths = list(_files(images))
     if not paths:
-        raise ValueError(f"no photo in {', '.join(map(str, images))}: want {', '.join(SUFFIXES)}")
+        wanted = ", ".join(PHOTO_ENDINGS)
+        raise ValueError(f"no photo in {', '.join(map(str, images))}: want {wanted}")
     captured: dict[Path, datetime | None] = {}
     for path in paths:
         try:
@@ -44,7 +44,7 @@ def _files(images: Sequence[Path]) -> Iterator[Path]:
     for path in images:
         if path.is_dir():
             yield from sorted(
-                inside for inside in path.iterdir() if inside.suffix.lower() in SUFFIXES
+                inside for inside in path.iterdir() if inside.suffix.lower() in PHOTO_ENDINGS
             )
         else:
             yield path

@@ -1,4 +1,4 @@
-"""Times stages that follow each other."""
+"""Times stages that follow each other; one that comes again adds to what it took before."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,8 @@ class Clock:
     def stop(self, stage: str) -> None:
         """End a stage; the next begins."""
         now = self._now()
-        self._timings_ms[stage] = 1000 * (now - self._last)
+        took_ms = 1000 * (now - self._last)
+        self._timings_ms[stage] = self._timings_ms.get(stage, 0.0) + took_ms
         self._last = now
 
     def timings_ms(self) -> dict[str, float]:

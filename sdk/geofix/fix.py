@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from geofix.geo import LatLon
+from geofix.geo import Covariance, LatLon
 
 STATUSES = ("fixed", "ambiguous", "unknown")
 
@@ -63,7 +63,7 @@ class Fix:
     latlon: LatLon
     accuracy_m: float | None
     radius95_m: float | None
-    covariance_m2: tuple[tuple[float, float], tuple[float, float]] | None
+    covariance_m2: Covariance | None
     confidence: float | None
     candidates: tuple[Candidate, ...]
     pack_id: str

@@ -12,6 +12,9 @@ from geofix_index.sphere import EARTH_RADIUS_M, great_circle_m, unit_vectors
 Floats = npt.NDArray[np.float64]
 
 
+Covariance = tuple[tuple[float, float], tuple[float, float]]  # east-north, m²; symmetric
+
+
 @dataclass(frozen=True, slots=True)
 class LatLon:
     """A position in degrees."""

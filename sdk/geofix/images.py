@@ -31,6 +31,7 @@ ENCODINGS = ("rgb8", "bgr8", "mono8")
 
 # Formats with decoders that stay inside Pillow (its EPS reader, for one, starts a program). "JPEG"
 # opens MPO, too; Pillow registers no opener of that name.
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")  # of files
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _DRAFT_MARGIN = 2  # a draft keeps at least this many times the target's size
 _MAX_SHIFT_PX = 0.1  # how far a draft may move what is seen at an edge, in pixels of the target

@@ -216,25 +216,20 @@ class Localizer:
         """
         if isinstance(images, (str, bytes, os.PathLike, np.ndarray)):
             raise TypeError("images is one image, want a list of images")
-        encoder, spec = self._query_encoder()
         clock = Clock()
-        photos = [load_photo(i, encoding=encoding, target=spec, hfov_deg=hfov_deg) for i in images]
-        if not photos:
-            raise ValueError("images is empty, want at least one image")
-        clock.stop("decode")
-        pixels = [fit_image(photo.pixels, spec, hfov_deg=hfov_deg) for photo in photos]
-        clock.stop("preprocess")
         # One by one: an engine may be bound to a batch of one.
-        embeddings = np.stack([encoder.encode(view[None])[0] for view in pixels])
-        clock.stop("encode")
-        strange = np.array([self._strangeness(view) for view in pixels])
-        embedding, strangeness, num_views = summed_views(embeddings, strange)
+        seen = [self._embed_photo(image, encoding, hfov_deg, clock) for image in images]
+        if not seen:
+            raise ValueError("images is empty, want at least one image")
+        embedding, strangeness, num_views = summed_views(
+            np.stack([view.embedding for view in seen]), np.array([v.strangeness for v in seen])
+        )
         return self._fix(
             embedding,
             prior,
             k,
             clock,
-            captured_at=photos[0].captured_at,
+            captured_at=seen[0].captured_at,
             strangeness=strangeness,
             num_views=num_views,
         )

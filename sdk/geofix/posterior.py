@@ -6,7 +6,7 @@ The posterior over the candidates i with scores s_i, and "elsewhere" (a place th
 
 with Z so that they sum to one. T (temperature) and b (elsewhere score) are fitted on validation
 queries, and belong to the encoder whose embeddings were scored. w_i is what a prior says
-(prior_weights.py), 1 without one; strangeness is what the picture itself says
+(answer.py), 1 without one; strangeness is what the picture itself says
 (image_statistics.py), 0 for one like those that were calibrated with. A cell's probability is
 spread evenly over the cell.
 
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geofix.geo import LatLon, east_north_m, latlon_from_east_north
+from geofix.geo import Covariance, LatLon, east_north_m, latlon_from_east_north
 from geofix.image_statistics import StatisticsModel
 from geofix.validation import Validation
 from geofix_index import Matches
@@ -144,7 +144,7 @@ class Posterior:
     latlon: LatLon
     accuracy_m: float | None
     radius95_m: float | None
-    covariance_m2: tuple[tuple[float, float], tuple[float, float]] | None
+    covariance_m2: Covariance | None
     confidence: float | None
     probabilities: Floats | None  # (K,) of the candidates; None where nothing is calibrated
     in_mode: npt.NDArray[np.bool_]  # (K,) which candidates are the mode

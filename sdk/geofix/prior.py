@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofix.fix import Fix
-from geofix.geo import Bounds, LatLon, east_north_m
+from geofix.geo import Bounds, Covariance, LatLon, east_north_m
 from geofix_index import Box, CellUnion, Disk, Region
 from geofix_index import cells as s2
 
@@ -23,8 +23,6 @@ CORE_LOCATION_SIGMAS = math.sqrt(2)
 WRONG_SHARE = 0.05  # of priors are taken to be wrong
 SOFT_REACH_SIGMAS = 4.0  # the search inside a soft prior goes so far; 0.03 % lie farther out
 _LARGEST_RADIUS_M = 20_015_100.0  # half a great circle
-
-Covariance = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """Priors weighed against photos, on score sets made by hand and in tiny packs."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from PIL.ExifTags import IFD, Base
 
 from geofix import Fix, LatLon, Localizer, Prior, distance_m
 from geofix.answer import (
@@ -18,6 +20,7 @@ from geofix.answer import (
     fix_from_found,
     summed_views,
 )
+from geofix.clock import Clock
 from geofix.image_statistics import fit_statistics, image_statistics
 from geofix.posterior import Calibration
 from geofix_index import CellIndex, Matches
@@ -307,6 +310,31 @@ def test_one_view_is_a_photo(localizer: Localizer, region: TinyRegion, tmp_path:
     assert (view.cell, view.status) == (alone.cell, alone.status)
     assert view.confidence == pytest.approx(alone.confidence)
     assert list(view.timings_ms) == list(alone.timings_ms)
+
+
+def test_a_view_is_cut_by_what_its_exif_says_as_a_photo_is(
+    region: TinyRegion, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(IFD.Exif)[Base.FocalLengthIn35mmFilm] = 20  # some 80 degrees wide
+    path = tmp_path / "wide.jpg"
+    Image.fromarray(region.pictures[5]).resize((320, 240)).save(path, exif=exif, quality=95)
+    with Localizer.open(region.write(tmp_path / "tiny.geofix")) as localizer:
+        whole = localizer.localize_views([path]).candidates[0].score
+        assert localizer._entry is not None
+        narrow = replace(localizer._entry.input_spec, hfov_deg=40.0)
+        localizer._entry = replace(localizer._entry, input_spec=narrow)
+        cut = localizer.localize_views([path]).candidates[0].score
+        assert cut == localizer.localize(path).candidates[0].score
+    assert cut != whole
+
+
+def test_stages_of_several_views_add_up() -> None:
+    readings = iter((0.0, 1.0, 3.0, 4.0, 4.5))
+    clock = Clock(lambda: next(readings))
+    for stage in ("decode", "encode", "decode", "encode"):
+        clock.stop(stage)
+    assert clock.timings_ms() == {"decode": 2000.0, "encode": 2500.0, "total": 4500.0}
 
 
 def test_no_views_are_an_error(localizer: Localizer) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofix import belief as beliefs
-from geofix.belief import Belief
 from geofix.geo import LatLon, distance_m, east_north_m
+from geofix.tracking import belief as beliefs
+from geofix.tracking.belief import Belief
 from geofix_index import cells as s2
 from tests.tiny_pack import TAVEUNI, ZURICH
 

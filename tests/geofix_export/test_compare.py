@@ -63,10 +63,10 @@ def test_the_command_prints_a_line_an_encoder(
     write_artifact(replace(artifact, target="tensorrt", precision="fp16"), tmp_path / "b")
     run = runner(main, capsys)
     lines = run("compare", tmp_path / "a", tmp_path / "b").out.splitlines()
-    assert lines[0].startswith("onnx fp32 ")
-    assert "1.00 x the first, cosine 1.0000" in lines[0]
-    assert "tensorrt fp16" in lines[1]
+    assert lines[0].startswith(f"{tmp_path / 'a'}, onnx fp32:")
+    assert "1.00 x the first, cosine with it 1.0000" in lines[0]
+    assert f"{tmp_path / 'b'}, tensorrt fp16" in lines[1]
     assert "does not run here: " in lines[1]
-    assert lines[2] == "fastest here: onnx fp32"
+    assert lines[2] == f"fastest here: {tmp_path / 'a'}, onnx fp32"
     told = [json.loads(line) for line in run("compare", tmp_path / "a", "--json").out.splitlines()]
-    assert told[0]["name"] == "onnx fp32"
+    assert (told[0]["folder"], told[0]["name"]) == (str(tmp_path / "a"), "onnx fp32")

@@ -20,6 +20,7 @@ from geofix_index import cells as s2
 from geofix_train.prototypes import PrototypeGrid
 from geofix_train.whole_file import whole_file
 
+CODES, QUERIES = Path("codes/codes.safetensors"), Path("codes/queries.safetensors")  # in a run
 CODES_FORMAT = 3  # 1 had no prototype_photos, 2 no kappa_choice
 QUERIES_FORMAT = 1
 

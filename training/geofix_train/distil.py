@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geofix_train.batches import Batch, make_batch
-from geofix_train.cell_codes import map_cell_codes, write_queries
+from geofix_train.cell_codes import CODES, QUERIES, map_cell_codes, write_queries
 from geofix_train.checkpoint import load_checkpoint, save_checkpoint
 from geofix_train.codes import make_queries
 from geofix_train.config import ConfigError, FitConfig
@@ -51,7 +51,6 @@ from geofix_train.whole_file import whole_file
 
 NUM_BEST, NUM_RANDOM = 64, 2048  # cells that a photo's scores are compared on
 _AT_ONCE = 256  # photos
-CODES, QUERIES = Path("codes") / "codes.safetensors", Path("codes") / "queries.safetensors"
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from geofix.images import PHOTO_ENDINGS
 from geofix_train.importers.csv_table import read_csv
 from geofix_train.importers.exif import read_exif
 from geofix_train.importers.features import JSON_ENDINGS, Feature, json_files, read_features
 from geofix_train.importers.mapillary import is_mapillary, read_mapillary
-from geofix_train.importers.photo import PHOTO_ENDINGS, BadPhoto, Found, ImportedPhoto
+from geofix_train.importers.photo import BadPhoto, Found, ImportedPhoto
 from geofix_train.importers.stac import is_stac, read_stac
 from geofix_train.photo_table import NUMBERS, TEXTS, PhotoTable, TableError, keep_good_rows
 

@@ -14,9 +14,8 @@ from PIL import Image
 from geofix.errors import ImageError
 from geofix.exif import place_from_exif
 from geofix.geo import LatLon
-from geofix.images import load_image
+from geofix.images import PHOTO_ENDINGS, load_image
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 WIDTH, HEIGHT = 1920, 1080  # of synthetic photos: what a robot's camera gives
 NUM_SYNTHETIC = 4
 MAX_PHOTOS = 16  # kept decoded; a folder may hold thousands
@@ -49,9 +48,10 @@ def image_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise NotADirectoryError(20, "no folder of images", str(folder))
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    inside = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in inside if path.suffix.lower() in PHOTO_ENDINGS]
     if not found:
-        raise ValueError(f"{folder}: no images, want files that end in {', '.join(ENDINGS)}")
+        raise ValueError(f"{folder}: no images, want files that end in {', '.join(PHOTO_ENDINGS)}")
     return found
 
 

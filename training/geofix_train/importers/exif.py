@@ -14,10 +14,10 @@ from PIL import Image
 from PIL.ExifTags import GPS, Base
 
 import geofix.exif
+from geofix.images import PHOTO_ENDINGS
 from geofix_train.importers.angles import compass_deg
 from geofix_train.importers.moments import iso_time
 from geofix_train.importers.photo import (
-    PHOTO_ENDINGS,
     UNREADABLE_ENDINGS,
     BadPhoto,
     Found,

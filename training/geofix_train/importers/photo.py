@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+from geofix.images import PHOTO_ENDINGS
 
 UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 

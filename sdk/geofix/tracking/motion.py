@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Covariance = tuple[tuple[float, float], tuple[float, float]]
+from geofix.geo import Covariance
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Tracking: a stream of photos and the motion between them in, one fix after another out.
 
-A recursive Bayes filter. Between photos the belief (`geofix.belief`) moves by the odometry, or
-spreads as far as `speed_mps` allows. A photo weighs it (`geofix.likelihood`): each node by the mean
-of the cells around it, of which `geofix.evidence` has the likelihoods. Photos taken a few metres
+A recursive Bayes filter. Between photos the belief (belief.py) moves by the odometry, or spreads as
+far as `speed_mps` allows. A photo weighs it (likelihood.py): each node by the mean of the cells
+around it, of which evidence.py has the likelihoods. Photos taken a few metres
 apart repeat each other's mistakes, so that the exponent of their likelihood is below 1
 (`_photo_weight`). With each photo a little of the weight leaks to "lost", and returns at the cells
 that the photo matches best, wherever they are: so does a first photo find a place, and so is a
@@ -24,19 +24,19 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from geofix import belief as beliefs
-from geofix import likelihood
-from geofix.belief import Belief
 from geofix.clock import Clock
-from geofix.evidence import Evidence, evidence
 from geofix.fix import Fix
 from geofix.images import ImageSource
-from geofix.likelihood import LogLikelihood, cells_near
 from geofix.localizer import Localizer, SeenPhoto
-from geofix.motion import Motion
 from geofix.posterior import ELSEWHERE_SHARE
 from geofix.prior import Gaussian, Prior
-from geofix.track_fix import fix_from_belief
+from geofix.tracking import belief as beliefs
+from geofix.tracking import likelihood
+from geofix.tracking.belief import Belief
+from geofix.tracking.evidence import Evidence, evidence
+from geofix.tracking.fix_from_belief import fix_from_belief
+from geofix.tracking.likelihood import LogLikelihood, cells_near
+from geofix.tracking.motion import Motion
 from geofix_index import cells as s2
 
 # Chosen on drives through the demo's town by benchmarks/tracker.py (docs/results.md).

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from geofix.belief import Belief
-from geofix.evidence import Evidence
 from geofix.geo import east_north_m
 from geofix.prior import Gaussian
+from geofix.tracking.belief import Belief
+from geofix.tracking.evidence import Evidence
 from geofix_index import CellIndex, Disk
 from geofix_index import cells as s2
 

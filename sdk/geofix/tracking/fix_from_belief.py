@@ -6,11 +6,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from geofix.belief import Belief
-from geofix.evidence import Evidence
 from geofix.fix import Candidate, Fix
 from geofix.geo import LatLon, latlon_from_east_north
 from geofix.posterior import status_of
+from geofix.tracking.belief import Belief
+from geofix.tracking.evidence import Evidence
 from geofix_index import cells as s2
 
 _RINGS, _PER_RING = 4, 4  # points that stand for a node when radii are counted
