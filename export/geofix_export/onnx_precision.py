@@ -151,7 +151,10 @@ def node_costs(quantizer: Int8Quantizer, images: Images) -> dict[str, float]:
 
 
 def _with_one_rounded(exact: onnx.ModelProto, quantized: onnx.ModelProto, name: str) -> bytes:
-    """Return a quantized model in which all nodes but one take exact input, weights included."""
+    """Return a quantized model in which all nodes but one take exact input, weights included.
+
+    Biases stay as they are: in 32 bits, they are as good as exact.
+    """
     inputs = {node.name: list(node.input) for node in exact.graph.node}
     model = onnx.ModelProto()
     model.CopyFrom(quantized)
@@ -159,6 +162,7 @@ def _with_one_rounded(exact: onnx.ModelProto, quantized: onnx.ModelProto, name: 
         if node.name in inputs and node.name != name:
             node.input[:] = inputs[node.name]
     there = {constant.name for constant in model.graph.initializer}
+    there.update(name for node in model.graph.node for name in node.output)
     model.graph.initializer.extend(c for c in exact.graph.initializer if c.name not in there)
     return bytes(model.SerializeToString())
 
