@@ -41,10 +41,6 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "town_demo.toml"
 NUM_SAMPLE_PHOTOS = 8
 _DRAWN_WITH = "drawn_with.json"  # in the town's folder: its settings
 _RESULTS = ("town.geofix", "map.png", "report.json", "photos")
-_LEGEND = """
-Methods: the nearest training photo by embedding (image_nn), class means, learned prototypes, aerial
-embeddings alone; aerial + kappa x prototype (hybrid); the finished pack (on_device).
-"""
 
 
 def main(
@@ -103,8 +99,7 @@ def main(
     (out / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(f"\n{facts['seconds']} s\n\n{summary_text(report(predictions))}")
     geofix = Path(os.path.relpath(sys.executable)).parent / "geofix"
-    print(_LEGEND)
-    print(f"{out / 'map.png'} shows the fixes. Try:\n  {geofix} localize {pack} {picked[0]}")
+    print(f"\n{out / 'map.png'} shows the fixes. Try:\n  {geofix} localize {pack} {picked[0]}")
 
 
 def draw_town(

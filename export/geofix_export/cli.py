@@ -47,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--encoder", type=Path, nargs="+", default=[], metavar="DIR")
     text = "name the encoders by their hash and leave them out, so that many packs share one"
     pack.add_argument("--reference-encoders", action="store_true", help=text)
-    pack.add_argument("--queries", type=Path, metavar="FILE", help="queries.safetensors")
+    text = "queries.safetensors, to calibrate encoders with that brought no validation photos along"
+    pack.add_argument("--queries", type=Path, metavar="FILE", help=text)
     pack.add_argument("--index", choices=("usearch", "scan"), help="(the base's, or usearch)")
     text = "of a pq code (32, or half the dimensions where that is less)"
     pack.add_argument("--bytes-per-cell", type=int, metavar="N", help=text)

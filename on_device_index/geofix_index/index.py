@@ -45,15 +45,17 @@ class ShardSource:
         return self.num_cells
 
 
+_Parts = Sequence[tuple[Shard, Rows | None]]  # shards, and which of their rows; None: all
+
+
 class _Selection(NamedTuple):
     """The cells that a search looks at."""
 
-    alone: list[tuple[Shard, Rows | None]]  # shards that are searched one by one, and which rows
+    alone: _Parts  # shards that are searched one by one, and which rows
     in_blocks: list[Shard]  # shards whose blocks are searched together
     first_block: Rows  # of each of these, the number of its first block
     first_row: Rows  # of each block, in its shard
     shortlist: kernel.Shortlist | None
-    num_cells: int
 
 
 class CellIndex:
@@ -93,7 +95,8 @@ class CellIndex:
         self._use_kernel = use_kernel
         self._lock = ForkSafeLock()
         self._everything: _Selection | None = None
-        self._latest: tuple[Region, _Selection] | None = None
+        self._latest: tuple[Region, list[tuple[Shard, Rows]]] | None = None
+        self._searched: tuple[Region, _Selection] | None = None
 
     def search(self, embedding: Floats, *, k: int, region: Region | None = None) -> Matches:
         """Return the `k` best cells, fewer where the index or the region has fewer.
@@ -124,12 +127,12 @@ class CellIndex:
         return sum(len(shard) for shard in self._shards)
 
     def num_cells_in(self, region: Region) -> int:
-        """Return how many cells belong to a region; of the latest one that was searched, at once.
+        """Return how many cells belong to a region; of the latest one that was asked for, at once.
 
         Raises:
             TypeError: a region that is none.
         """
-        return self._inside(region).num_cells
+        return sum(len(rows) for _, rows in self._rows_of(region))
 
     def cells_in(self, region: Region) -> Cells:
         """Return the cells of the index that belong to a region, ascending."""
@@ -162,17 +165,16 @@ class CellIndex:
         return self._everything
 
     def _inside(self, region: Region) -> _Selection:
-        latest = self._latest
+        latest = self._searched
         if latest is None or latest[0] != region:
-            self._latest = latest = (region, self._divide(self._rows_of(region)))
+            self._searched = latest = (region, self._divide(self._rows_of(region)))
         return latest[1]
 
-    def _divide(self, wanted: Sequence[tuple[Shard, Rows | None]]) -> _Selection:
+    def _divide(self, wanted: _Parts) -> _Selection:
         """Part the shards that are searched together from those that are searched one by one."""
         library = kernel.load_kernel() if self._use_kernel else None
-        num_cells = sum(len(shard if rows is None else rows) for shard, rows in wanted)
         if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
-            return _Selection(list(wanted), [], np.zeros(0, int), np.zeros(0, int), None, num_cells)
+            return _Selection(wanted, [], np.zeros(0, int), np.zeros(0, int), None)
         alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
         in_blocks = [shard for shard, _ in wanted if shard.blocks is not None]
         parts = [shard.masked_blocks(rows) for shard, rows in wanted if shard.blocks is not None]
@@ -182,7 +184,7 @@ class CellIndex:
         )
         first_block = np.cumsum([0, *(len(part[0]) for part in parts)])[:-1]
         shortlist = kernel.Shortlist(library, addresses, masks) if in_blocks else None
-        return _Selection(alone, in_blocks, first_block, first_row, shortlist, num_cells)
+        return _Selection(alone, in_blocks, first_block, first_row, shortlist)
 
     def _search_alone(self, shard: Shard, rows: Rows | None, table: Floats, k: int) -> Matches:
         is_large = rows is None and len(shard) >= self._graph_from_cells
@@ -194,6 +196,12 @@ class CellIndex:
 
     def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
         """Return the shards that hold cells of a region, and the rows of these cells."""
+        latest = self._latest
+        if latest is None or latest[0] != region:
+            self._latest = latest = (region, self._cut_out(region))
+        return latest[1]
+
+    def _cut_out(self, region: Region) -> list[tuple[Shard, Rows]]:
         if not isinstance(region, Region):
             raise TypeError(f"region is {region!r}, want a Disk, a Box or a CellUnion")
         library = kernel.load_kernel() if self._use_kernel else None

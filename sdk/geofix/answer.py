@@ -25,6 +25,7 @@ from geofix.posterior import (
 from geofix.prior import Prior, log_weights
 from geofix_index import CellIndex, Matches
 from geofix_index import cells as s2
+from geofix_index.index import GRAPH_FROM_CELLS
 
 # Up to so many cells, which are scanned in a fraction of a millisecond, a search under a hard prior
 # always looks outside, too; in a larger pack where the inside leaves elsewhere more than this.
@@ -32,18 +33,22 @@ PROBE_ALWAYS_CELLS = 262_144
 PROBE_ELSEWHERE = 0.05
 _STRANGE_VIEW = 3.0  # nats: one in twenty that the picture is a photo like others
 PROBE_CANDIDATES = 64  # outside; its sum of evidence is that of the best few
+# Up to so many cells, where searches use no graph and are exact, a hard prior that admits much of a
+# pack gets no search of its own.
+ONE_SEARCH_CELLS = GRAPH_FROM_CELLS - 1
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found for an embedding, best first."""
+    """The best cells that were found for an embedding, in a pack and inside a prior."""
 
-    inside: Matches  # of the prior; everywhere, where there is none
-    everywhere: Matches | None  # beside a prior; None: only its inside was searched
+    matches: Matches  # best first, but for those of two searches
+    is_inside: npt.NDArray[np.bool_]  # (K,) the prior; all where there is none
     num_cells: int  # of the pack
     num_inside: int  # of them inside the prior
+    looked_outside: bool = True
 
 
 def elsewhere_logit(
@@ -110,21 +115,62 @@ def find(
     Raises:
         ValueError: an embedding of another length or not finite; a soft prior without calibration.
     """
-    k, num_cells = max(k, NUM_CANDIDATES), index.num_cells
+    num_cells, wanted = index.num_cells, max(k, NUM_CANDIDATES)
     if prior is None:
-        return Found(index.search(embedding, k=k), None, num_cells, num_cells)
+        matches = index.search(embedding, k=wanted)
+        return Found(matches, _all(matches), num_cells, num_cells)
     if calibration is None and prior.density is not None:
         raise ValueError(
             f"the prior ({prior.description}) is soft, and this pack is not calibrated, so that it "
             "cannot be weighed against the photo: use Prior.disk, or build the pack with queries"
         )
-    inside = index.search(embedding, k=k, region=prior.region)
+    if prior.density is None and _is_weighed(prior, calibration):
+        enough = max(k, PROBE_CANDIDATES)
+        found = _find_in_one_search(index, embedding, prior, wanted=wanted, enough=enough)
+        if found is not None:
+            return found
+    inside = index.search(embedding, k=wanted, region=prior.region)
     num_inside = index.num_cells_in(prior.region)
-    everywhere = None
-    if calibration is not None and _looks_outside(inside, calibration, prior, num_cells, elsewhere):
-        wanted = PROBE_CANDIDATES if prior.density is None else k
-        everywhere = index.search(embedding, k=wanted)
-    return Found(inside, everywhere, num_cells, num_inside)
+    if calibration is None or not _looks_outside(inside, calibration, prior, num_cells, elsewhere):
+        return Found(inside, _all(inside), num_cells, num_inside, looked_outside=False)
+    everywhere = index.search(embedding, k=PROBE_CANDIDATES if prior.density is None else wanted)
+    return Found(*_united(inside, everywhere), num_cells, num_inside)
+
+
+def _find_in_one_search(
+    index: CellIndex,
+    embedding: npt.NDArray[np.float32],
+    prior: Prior,
+    *,
+    wanted: int,
+    enough: int,
+) -> Found | None:
+    """Search everywhere, and tell which cells lie inside; None where that finds too few of them."""
+    num_cells = index.num_cells
+    if num_cells > ONE_SEARCH_CELLS:
+        return None
+    inside = index.cells_in(prior.region)
+    if len(inside) * wanted < enough * num_cells:  # chance would find too few
+        return None
+    matches = index.search(embedding, k=wanted)
+    nearest = np.minimum(np.searchsorted(inside, matches.cells), len(inside) - 1)
+    is_inside = inside[nearest] == matches.cells
+    if is_inside.sum() < min(enough, len(inside)):
+        return None
+    return Found(matches, is_inside, num_cells, len(inside))
+
+
+def _all(matches: Matches) -> npt.NDArray[np.bool_]:
+    return np.ones(len(matches.cells), bool)
+
+
+def _united(inside: Matches, everywhere: Matches) -> tuple[Matches, npt.NDArray[np.bool_]]:
+    """Return the matches of two searches, and which were found inside."""
+    # What is among the best of all cells and inside is among the best of the inside, too.
+    cells = np.concatenate([inside.cells, everywhere.cells])
+    scores = np.concatenate([inside.scores, everywhere.scores])
+    cells, first = np.unique(cells, return_index=True)
+    return Matches(cells, scores[first]), first < len(inside.cells)
 
 
 def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
@@ -238,7 +284,7 @@ def _weigh(
     found: Found, calibration: Calibration | None, prior: Prior | None, elsewhere: float
 ) -> _Weighed:
     if prior is None or calibration is None or not _is_weighed(prior, calibration):
-        return _Weighed(found.inside, np.zeros(len(found.inside.cells)), elsewhere)
+        return _Weighed(found.matches, np.zeros(len(found.matches.cells)), elsewhere)
     all_cells = _expected(found, calibration, prior)
     matches, logits = all_cells.matches, all_cells.logits
     weights = log_weights(all_cells.prior, all_cells.amounts_to, num_cells=found.num_cells)
@@ -250,7 +296,7 @@ def _weigh(
         logits, weights = logits[inside], weights[inside]
     order = np.lexsort((matches.cells, -(logits + weights)))
     matches, weights = Matches(matches.cells[order], matches.scores[order]), weights[order]
-    if found.everywhere is None or calibration.conflict is None:
+    if not found.looked_outside or calibration.conflict is None:
         return _Weighed(matches, weights, elsewhere)
     is_conflict = all_cells.bayes_factor() > max(calibration.conflict, 0.0)
     return _Weighed(matches, weights, elsewhere, is_conflict, alone=log_sum(all_cells.logits))
@@ -261,24 +307,17 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
 
     0 where only the prior's inside was searched; infinite where it holds no cell.
     """
-    if found.everywhere is None:
+    if not found.looked_outside:
         return 0.0
     return _expected(found, calibration, prior).bayes_factor()
 
 
 def _expected(found: Found, calibration: Calibration, prior: Prior) -> _Expected:
-    inside, matches = found.inside, found.inside
-    if found.everywhere is not None:
-        cells = np.concatenate([inside.cells, found.everywhere.cells])
-        scores = np.concatenate([inside.scores, found.everywhere.scores])
-        cells, first = np.unique(cells, return_index=True)
-        matches = Matches(cells, scores[first])
+    matches = found.matches
     if prior.density is not None:
         shares, amounts_to = prior.expected(matches.cells)
     else:
-        # What is among the best of all cells and inside is among the best of the inside, too.
-        is_inside = np.isin(matches.cells, inside.cells, assume_unique=True)
-        shares, amounts_to = is_inside.astype(np.float64), float(max(1, found.num_inside))
+        shares, amounts_to = found.is_inside.astype(np.float64), float(max(1, found.num_inside))
     logits = matches.scores.astype(np.float64) / calibration.temperature
     return _Expected(matches, logits, shares, amounts_to, found.num_cells)
 

@@ -40,7 +40,7 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     text = "where the disk of the moving prior moves (500 m, where the first photo is found)"
     run.add_argument("--prior", type=_moving_prior, metavar="LAT,LON,RADIUS_M", help=text)
     text = "seconds of measuring (20)"
-    run.add_argument("--duration", type=float, default=20.0, metavar="S", help=text)
+    run.add_argument("--duration", type=_seconds, default=20.0, metavar="S", help=text)
     text = "that localize at once while throughput is measured (1)"
     run.add_argument("--threads", type=int, default=1, metavar="N", help=text)
     text = 'how the device is called in tables, as "Orin Nano 15 W"'
@@ -93,6 +93,13 @@ def _moving_prior(text: str) -> "MovingPrior":
     cli_arguments.disk(text)  # which says what is wrong with it
     lat, lon, radius_m = map(float, text.split(","))
     return MovingPrior(lat, lon, radius_m)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"want more than 0, got {text!r}")
+    return seconds
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -151,13 +151,18 @@ def _coverage_facts(pack: RegionPack) -> Iterator[tuple[str, str]]:
 
 def _facts_at(pack: RegionPack, place: LatLon) -> Iterator[tuple[str, str]]:
     here = pack.coverage.around(place.lat, place.lon)
+    own = {
+        True: "a cell with ground photos",
+        False: "a cell known from above alone",
+        None: "a cell",
+    }
     lost = "no cell: a photo taken here has no right answer (are lat and lon swapped?)"
-    covered = "a cell" if here.contains else lost
+    covered = own[here.photographed] if here.contains else lost
     share = here.share_photographed
     known = "" if share is None else f", {100 * share:.0f} % with ground photos"
     yield "here", f"{covered}; {here.num_cells} cells within 500 m{known}"
     if here.expected is not None:
-        yield "", _expected_text(here.expected)
+        yield "", f"in such cells {_expected_text(here.expected)}"
 
 
 def _expected_text(expected: Validation) -> str:

@@ -26,6 +26,7 @@ class LocalCoverage:
     cells_per_km2: float  # in it
     share_photographed: float | None  # of these cells; None: the pack does not say, or none
     expected: Validation | None  # of photos taken in such places; None: not known
+    photographed: bool | None = None  # the cell at the place; None: the pack does not say, or none
 
 
 class Coverage:
@@ -102,12 +103,14 @@ class Coverage:
         num_cells = len(self._index.cells_in(disk))
         photographed = self._photographed(disk)
         share = None if photographed is None or num_cells == 0 else float(photographed.mean())
+        own = self._photographed(self._cell_at(lat, lon))
         return LocalCoverage(
             contains=self.contains(lat, lon),
             num_cells=num_cells,
             cells_per_km2=num_cells / (np.pi * radius_m**2 / 1e6),
             share_photographed=share,
             expected=self._expected_at(lat, lon),
+            photographed=None if own is None or len(own) == 0 else bool(own[0]),
         )
 
     def _expected_at(self, lat: float, lon: float) -> Validation | None:
@@ -116,8 +119,7 @@ class Coverage:
         photographed = self._photographed(self._cell_at(lat, lon))
         if photographed is None:
             return self.expected
-        kind = "photographed" if photographed[0] else "not_photographed"
-        return self._validation.get(kind)
+        return self._validation.get("photographed" if photographed[0] else "not_photographed")
 
     def _cell_at(self, lat: float, lon: float) -> CellUnion:
         place = LatLon(lat, lon)

@@ -48,6 +48,9 @@ class StubIndex:
         best = rows[np.argsort(-self.scores[rows], kind="stable")][:k]
         return Matches(CELLS[best], self.scores[best])
 
+    def cells_in(self, region: object) -> npt.NDArray[np.uint64]:
+        return CELLS[self._rows(region)]
+
     def num_cells_in(self, region: object) -> int:
         return len(self._rows(region))
 
@@ -152,7 +155,7 @@ def test_bayes_factor_is_the_ratio_of_mean_evidence() -> None:
     prior = around(HERE)
     _, found = fix_of(index, prior)
     evidence = np.exp(index.scores.astype(float) / TEMPERATURE)
-    seen = np.isin(CELLS, np.concatenate([found.inside.cells, found.everywhere.cells]))  # type: ignore[union-attr]
+    seen = np.isin(CELLS, found.matches.cells)
     inside = evidence[prior.region.admits(CELLS)].mean()
     wanted = math.log(evidence[seen].sum() / len(CELLS) / inside)
     assert bayes_factor(found, MEASURED, prior) == pytest.approx(wanted, rel=1e-5)

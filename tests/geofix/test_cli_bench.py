@@ -92,7 +92,7 @@ def test_ctrl_c_before_anything_was_measured_leaves_no_file(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--duration", "0"], "duration_s is 0"),
+        (["--duration", "1e6"], "duration_s is 1000000"),
         (["--threads", "0"], "num_threads is 0"),
         (["--images", "absent"], "absent: no folder of images"),
         (["--prior", "0,0,500"], "admits no cell"),
@@ -109,6 +109,7 @@ def test_what_is_wrong_with_a_run_is_said_in_a_line(
 
 def test_a_prior_that_is_none_is_wrong_usage(run: Run, pack_path: Path) -> None:
     assert run("bench", "run", pack_path, "--prior", "north").status == 2
+    assert run("bench", "run", pack_path, "--duration", "-3").status == 2
     assert run("bench", "run", pack_path, "--images", "x", "--synthetic").status == 2
 
 

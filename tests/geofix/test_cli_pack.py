@@ -72,9 +72,12 @@ def test_info_tells_coverage_and_what_to_expect(run: Run, told_pack: Path) -> No
 def test_info_tells_of_a_place(run: Run, told_pack: Path, region: TinyRegion) -> None:
     lat, lon = s2.latlon_from_cell(region.cells[100]).tolist()
     told = rows(run("pack", "info", told_pack, "--at", f"{lat},{lon}").out)
-    assert told["here"].startswith("a cell; ")
+    assert told["here"].startswith("a cell with ground photos; ")
     assert told["here"].endswith(" cells within 500 m, 100 % with ground photos")
-    assert told[""] == "50 % of photos fixed, median error 50 m, by 300 validation photos"
+    assert (
+        told[""]
+        == "in such cells 50 % of photos fixed, median error 50 m, by 300 validation photos"
+    )
     told = rows(run("pack", "info", told_pack, "--at", "-47.37,8.54").out)
     assert told["here"].startswith("no cell: a photo taken here has no right answer (are lat")
 

@@ -66,6 +66,7 @@ def test_what_to_expect_depends_on_whether_the_place_is_photographed(
     for cell, seen in zip(region.cells, is_photographed(region.cells), strict=True):
         here = coverage.around(*s2.latlon_from_cell(cell).tolist())
         assert here.expected == (SEEN if seen else UNSEEN)
+        assert here.photographed is bool(seen)
 
 
 def test_around_a_place_cells_are_counted(coverage: Coverage, region: TinyRegion) -> None:

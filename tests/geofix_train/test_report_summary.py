@@ -73,6 +73,13 @@ def test_degraded_photos_have_a_column() -> None:
     assert told[-1] == "gray: the same photos without colour (6 photos of 6 sequences)"
 
 
+def test_methods_are_explained() -> None:
+    answers = {"hybrid": answers_off([60.0] * 5), "north": answers_off([60.0] * 5)}
+    _, (*_, north, told) = blocks_of(predictions_of(answers))
+    assert north.startswith("north  ")
+    assert told == "hybrid: aerial + kappa x prototype"
+
+
 def test_photos_without_slices_have_one_table() -> None:
     assert len(blocks_of(predictions_of({"north": answers_off([10.0, 20.0])}))) == 2
 

@@ -8,9 +8,11 @@ from geofix_train.predictions import ORIGINAL
 from geofix_train.report import DISTANCES_M, LOOK
 from geofix_train.report_words import (
     FEW,
+    METHODS,
     VALUES,
     codes_text,
     columns,
+    hybrid_text,
     is_few,
     metres_text,
     percent_text,
@@ -52,7 +54,10 @@ def _whole(figures: Figures) -> str:
                 ),
             ]
         )
-    return f"{photos_text(figures)}; found within, % [95 % interval]\n{columns(lines)}"
+    meanings = {**METHODS, "hybrid": hybrid_text(figures["codes"])}
+    told = [f"{name}: {meanings[name]}" for name in figures["recall_at_m"] if name in meanings]
+    title = f"{photos_text(figures)}; found within, % [95 % interval]"
+    return "\n".join([title, columns(lines), *told])
 
 
 def _parts(slices: Figures) -> Iterable[tuple[str, Figures]]:

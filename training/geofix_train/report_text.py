@@ -13,6 +13,7 @@ from geofix_train.report_summary import SLICED_AT_M
 from geofix_train.report_words import (
     FEW,
     FEW_SEQUENCES,
+    METHODS,
     bytes_text,
     code_text,
     codes_text,
@@ -37,14 +38,6 @@ _SLICE_NOTES = {
     "tell photos apart, not what was made of the heading.",
     "hfov": "No method here is told the field of view of the photo that it localizes: a photo is "
     "brought to the encoder's size as it is.",
-}
-_MEANINGS = {
-    "image_nn": "the place of the nearest training photo",
-    "mean_prototypes": "class means, without learning",
-    "prototypes": "learned prototypes alone",
-    "aerial": "aerial embeddings alone",
-    "hybrid_kappa_1": "aerial + prototype",
-    "on_device": "hybrid, compressed, as the SDK localizes with the finished pack",
 }
 
 
@@ -288,7 +281,7 @@ def _main_share(figures: Mapping[str, Any] | None) -> float | None:
 
 
 def _meanings(figures: Mapping[str, Any]) -> str:
-    meanings = {**_MEANINGS, "hybrid": hybrid_text(figures["codes"])}
+    meanings = {**METHODS, "hybrid": hybrid_text(figures["codes"])}
     lines = [
         f"* {code_text(method)}: {meanings[method]}"
         for method in figures["recall_at_m"]

@@ -31,6 +31,15 @@ VALUES = {
     },
 }
 
+METHODS = {  # hybrid: see hybrid_text
+    "image_nn": "the place of the nearest training photo",
+    "mean_prototypes": "class means, without learning",
+    "prototypes": "learned prototypes alone",
+    "aerial": "aerial embeddings alone",
+    "hybrid_kappa_1": "aerial + prototype",
+    "on_device": "hybrid, compressed, as the SDK localizes with the finished pack",
+}
+
 
 def codes_text(codes: Mapping[str, Any] | None) -> str:
     """Return which cell codes photos were compared with, as a phrase; `codes` is a report's."""
