@@ -8,7 +8,6 @@ DEMO/sdk_predictions.jsonl, which `--saved` makes the figures from again.
 
 import argparse
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -36,16 +35,14 @@ from benchmarks.sdk_predictions import (
     predict,
     read_predictions,
 )
+from benchmarks.sdk_timings import time_priors
 from benchmarks.sdk_union_square import union_square_fixes
-from geofix import LatLon, Localizer, Prior
 from geofix_train.photo_table import read_photo_table
 from geofix_train.town import make_town
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 DATA = Path(os.environ.get("GEOFIX_DATA", "../shared/data"))
 STRANGE = ("noise", "sky", "wall", "streets of France", "a town of another seed")
-NUM_TIMED = 400
-NUM_TIMES = 3  # each search, of which the fastest counts: others share the machine
 PARTS = ("trust", "priors", "union_square")
 _RIGHT_M = 100.0
 
@@ -183,7 +180,9 @@ def _priors(lines: list[Line], demo: Path) -> None:
         ]
     for name in ("no prior", f"right disk of {WIDE_M:.0f} m"):
         values.append(share(f"{name}, within 100 m", _set(lines, name).error_m <= _RIGHT_M))
-    values += _timings(demo)
+    test = read_photo_table(demo / "town" / "photos.parquet")[0].of_split("test")
+    test = test[np.flatnonzero(test.columns["slice_area"] == SEEN)]
+    values += time_priors(demo / "town.geofix", test)
     draw_conflict(right, wrong, IMAGES / "conflict.png")
     _record("priors", "Right and wrong priors", _PRIORS, values)
 
@@ -199,43 +198,6 @@ def _held(fixes: Fixes) -> npt.NDArray[np.bool_]:
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
     return round(float(values.mean()), 3)
-
-
-def _timings(demo: Path) -> list[Value]:
-    """Time searches with each prior, in changing order, so that all meet the same noise."""
-    test = read_photo_table(demo / "town" / "photos.parquet")[0].of_split("test")
-    test = test[np.flatnonzero(test.columns["slice_area"] == SEEN)[:NUM_TIMED]]
-    ms: dict[str, list[float]] = {}
-    rng = np.random.default_rng(0)
-    with Localizer.open(demo / "town.geofix") as localizer:
-        embeddings = localizer.embed([test.photo_path(row) for row in range(len(test))])
-        for row, embedding in enumerate(embeddings):
-            asked = list(_priors_at(LatLon(float(test.lat[row]), float(test.lon[row]))).items())
-            best: dict[str, float] = {}
-            for at in np.concatenate([rng.permutation(len(asked)) for _ in range(NUM_TIMES)]):
-                name, prior = asked[at]
-                timed = _milliseconds(localizer, embedding, prior)
-                best[name] = min(timed, best.get(name, np.inf))
-            for name, timed in best.items():
-                ms.setdefault(f"search and posterior, {name}", []).append(timed)
-    return [Value(name, round(float(np.median(timed)), 2), "ms") for name, timed in ms.items()]
-
-
-def _priors_at(place: LatLon) -> dict[str, Prior | None]:
-    return {
-        "no prior": None,
-        "disk of 1 km": Prior.disk(place.lat, place.lon, radius_m=1000),
-        "disk of 200 m": Prior.disk(place.lat, place.lon, radius_m=200),
-        "Gaussian of 100 m": Prior.gaussian(place.lat, place.lon, sigma_m=100),
-    }
-
-
-def _milliseconds(
-    localizer: Localizer, embedding: npt.NDArray[np.float32], prior: Prior | None
-) -> float:
-    start = time.perf_counter()
-    localizer.search(embedding, prior=prior)
-    return 1000 * (time.perf_counter() - start)
 
 
 def _union_square(path: Path) -> None:

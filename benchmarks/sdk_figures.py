@@ -97,6 +97,20 @@ def coverage(name: str, fixes: Fixes) -> list[Value]:
     ]
 
 
+def sharpness(name: str, fixes: Fixes) -> list[Value]:
+    """Return, for each fifth by `accuracy_m`, its median and the radius that holds 68 % of them."""
+    known = fixes[np.isfinite(fixes.accuracy_m)]
+    fifths = np.array_split(np.argsort(known.accuracy_m, kind="stable"), 5)
+    return [
+        Value(
+            f"{name}: median accuracy_m of fifth {number}",
+            round(float(np.median(known.accuracy_m[rows])), 1),
+            f"m; 68 % of its errors are below {np.quantile(known.error_m[rows], 0.68):.1f} m",
+        )
+        for number, rows in enumerate(fifths, 1)
+    ]
+
+
 def shift(name: str, fixes: Fixes) -> list[Value]:
     """Return what a set of photos does to statuses and confidence."""
     order = np.argsort(-fixes.confidence, kind="stable")[: round(ANSWERED * len(fixes))]

@@ -91,10 +91,10 @@ def _with_priors(
     for row, embedding in enumerate(embeddings):
         truth = LatLon(float(seen.lat[row]), float(seen.lon[row]))
         asked: dict[str, Prior | None] = {"no prior": None}
-        asked[f"right disk of {WIDE_M:.0f} m"] = _disk(truth, WIDE_M, rng, is_right=True)
+        asked[f"right disk of {WIDE_M:.0f} m"] = disk_around(truth, WIDE_M, rng, is_right=True)
         for radius_m in RADII_M:
             for kind in ("right", "wrong"):
-                disk = _disk(truth, radius_m, rng, is_right=kind == "right")
+                disk = disk_around(truth, radius_m, rng, is_right=kind == "right")
                 asked[f"{kind} disk of {radius_m:.0f} m"] = disk
         for name, prior in asked.items():
             line = _asked(localizer, embedding, prior)
@@ -120,7 +120,9 @@ def _asked(
     return {**said(fix), "factor": bayes_factor(found, calibration, prior)}
 
 
-def _disk(truth: LatLon, radius_m: float, rng: np.random.Generator, *, is_right: bool) -> Prior:
+def disk_around(
+    truth: LatLon, radius_m: float, rng: np.random.Generator, *, is_right: bool
+) -> Prior:
     """Return a disk with the truth anywhere inside, or 100 to 600 m beyond its edge."""
     if is_right:
         apart_m = radius_m * np.sqrt(rng.uniform())
