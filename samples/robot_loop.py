@@ -26,8 +26,8 @@ def main(pack: Path, frames: Path) -> None:
 
 
 def nav_sat_fix(fix: Fix) -> dict[str, object]:
-    """Return fields of a sensor_msgs/NavSatFix: nothing where the place itself is in doubt."""
-    if fix.covariance_m2 is None or (fix.confidence or 0.0) < 0.8:
+    """Return fields of a sensor_msgs/NavSatFix: no fix where the place itself is in doubt."""
+    if fix.covariance_m2 is None or (fix.confidence or 0.0) < 0.95:
         return {"status": -1, "position_covariance_type": 0}
     (east, both), (_, north) = fix.covariance_m2  # of the chosen place
     rows = [east, both, 0.0, both, north, 0.0, 0.0, 0.0, 1e6]

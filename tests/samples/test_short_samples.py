@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geofix.geo import LatLon, distance_m
+from geofix.geo import LatLon, distance_m, east_north_m
 from geofix.pack_writer import sign_pack
 from geofix.signing import generate_key
 from geofix_index import cells as s2
@@ -28,27 +28,36 @@ def test_a_sample_is_short(name: str) -> None:
 
 @pytest.fixture
 def frames(region: TinyRegion, tmp_path: Path) -> Path:
-    """Return a folder of five frames in one cell and one from a camera that is covered."""
+    """Return a folder of frames in one cell after the other, and one of a covered camera."""
     folder = tmp_path / "frames"
     folder.mkdir()
     rows = [("image", "time", "east_m", "north_m")]
-    for number in range(6):
-        picture = region.pictures[0] if number < 5 else np.zeros((48, 64, 3), np.uint8)
+    for number, (east_m, north_m) in enumerate(steps_m(region)):
+        picture = region.pictures[number] if number < 5 else np.zeros((48, 64, 3), np.uint8)
         Image.fromarray(picture).save(folder / f"{number}.png")
-        rows.append((f"{number}.png", str(0.1 * number), "0.5", "0"))
+        rows.append((f"{number}.png", str(10 * number), str(east_m), str(north_m)))
     with (folder / "odometry.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
 
 
-def test_the_robot_publishes_a_position_for_each_frame(
+def steps_m(region: TinyRegion) -> list[list[float]]:
+    """Return the ways, east and north, into each of five cells; at last there is none."""
+    centres = s2.latlon_from_cell(region.cells[[0, 0, 1, 2, 3, 4, 4]])
+    offsets = east_north_m(*centres.T, origin=LatLon(*centres[0].tolist()))
+    steps: list[list[float]] = np.diff(offsets, axis=0).tolist()
+    return steps
+
+
+def test_the_robot_publishes_a_position_for_each_frame_once_it_is_sure(
     pack_path: Path, region: TinyRegion, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     robot_loop.main(pack_path, frames)
     published = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(published) == 6
-    centre = LatLon(*s2.latlon_from_cell(region.cells[0]).tolist())
-    for fix in published:
+    assert published[0] == {"status": -1, "position_covariance_type": 0}
+    for number, fix in enumerate(published[3:], start=3):
+        centre = LatLon(*s2.latlon_from_cell(region.cells[min(number, 4)]).tolist())
         assert fix["status"] == 0
         assert distance_m(LatLon(fix["latitude"], fix["longitude"]), centre) < 100
         covariance = np.array(fix["position_covariance"]).reshape(3, 3)
