@@ -54,12 +54,10 @@ def centre_vectors(cells: npt.ArrayLike) -> Floats:
 
 def vertices(cells: npt.ArrayLike) -> Floats:
     """Return the four corners in counter-clockwise order, (..., 4, 2) degrees."""
-    ids = _checked_cells(cells)
-    face, i, j = _face_ij(ids)
-    size = _size(ids)
+    face, i, j, size = _face_ij(_checked_cells(cells))
     corners = []
     for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1)):
-        s, t = (((k & -size) + d * size) / _MAX_SIZE for k, d in ((i, di), (j, dj)))
+        s, t = ((k + d * size) / _MAX_SIZE for k, d in ((i, di), (j, dj)))
         corners.append(_latlon(*_xyz_from_face_uv(face, _uv_from_st(s), _uv_from_st(t))))
     return np.stack(corners, axis=-2)
 
@@ -151,10 +149,9 @@ def neighbours(cells: npt.ArrayLike) -> Cells:
     (1, 1) on the cell's face. At a corner of the cube, where three faces meet, one is 0.
     """
     ids = _checked_cells(cells)
-    face, i, j = _face_ij(ids)
-    size = _size(ids)
+    face, i, j, size = _face_ij(ids)
     di, dj = np.array(_AROUND).T
-    i, j = ((k & -size)[..., None] + step * size[..., None] for k, step in ((i, di), (j, dj)))
+    i, j = (k[..., None] + step * size[..., None] for k, step in ((i, di), (j, dj)))
     leaf = _leaf_wrapped(face[..., None], i, j, size[..., None])
     bit = _lowest_bit(ids)[..., None]
     return np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit)
@@ -230,17 +227,11 @@ def _bit_of_level(level: int) -> np.uint64:
     return np.uint64(1 << (2 * (MAX_LEVEL - level)))
 
 
-def _size(ids: Cells) -> Ints:
-    """Return the edge of cells, in leaves."""
-    return np.asarray(np.int64(1) << (MAX_LEVEL - level_of(ids)))
-
-
 def _centre_uv(ids: Cells) -> tuple[Ints, Floats, Floats]:
     """Return the face and, on it, u and v of each cell's centre."""
-    face, i, j = _face_ij(ids)
-    size = _size(ids)
+    face, i, j, size = _face_ij(ids)
     # The centre of a cell in units of half a leaf; exact in float64.
-    s, t = ((2 * (k & -size) + size) / (2 * _MAX_SIZE) for k in (i, j))
+    s, t = ((2 * k + size) / (2 * _MAX_SIZE) for k in (i, j))
     return face, _uv_from_st(s), _uv_from_st(t)
 
 
@@ -274,6 +265,17 @@ def _main_axis(xyz: Floats) -> Ints:
 
 def _xyz_from_face_uv(face: Ints, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:
     one = np.ones_like(u)
+    if np.size(face) and (face == face.flat[0]).all():  # a region seldom has several
+        a, b = u, v
+        on_face = (
+            (one, a, b),
+            (-a, one, b),
+            (-a, -b, one),
+            (-one, -b, -a),
+            (b, -one, -a),
+            (b, a, -one),
+        )
+        return on_face[int(face.flat[0])]
     return (
         np.choose(face, [one, -u, -u, -one, v, v]),
         np.choose(face, [u, one, -v, -v, -one, u]),
@@ -330,14 +332,18 @@ def _tables() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 _POSITION, _IJ = _tables()
 
 
+def _num_chunks(level: int) -> int:
+    """Return how many chunks of the Hilbert curve a level takes; the highest holds 2 levels."""
+    return 1 + (max(level, 2) - 2 + 3) // _CHUNK_BITS
+
+
 def _cell_from_face_ij(face: Ints, i: Ints, j: Ints, level: int) -> Cells:
     """Return the ancestors at `level` of leaves (i, j)."""
     i, j = i.astype(np.uint64), j.astype(np.uint64)
     state = (face & _SWAP).astype(np.uint64)
     ids = face.astype(np.uint64) << np.uint64(60)
     mask = np.uint64((1 << _CHUNK_BITS) - 1)
-    needed = 1 + (max(level, 2) - 2 + 3) // _CHUNK_BITS  # the highest chunk holds 2 levels
-    for chunk in range(7, 7 - needed, -1):
+    for chunk in range(7, 7 - _num_chunks(level), -1):
         shift = np.uint64(chunk * _CHUNK_BITS)
         key = state + (((i >> shift) & mask) << np.uint64(_CHUNK_BITS + 2))
         found = _POSITION[key + (((j >> shift) & mask) << np.uint64(2))]
@@ -348,13 +354,14 @@ def _cell_from_face_ij(face: Ints, i: Ints, j: Ints, level: int) -> Cells:
     return np.asarray((leaves & ~(bit - _ONE) & ~bit) | bit)
 
 
-def _face_ij(ids: Cells) -> tuple[Ints, Ints, Ints]:
-    """Return the face and a leaf (i, j) inside each cell."""
+def _face_ij(ids: Cells) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return each cell's face, its first leaf along i and along j, and its edge in leaves."""
+    level = level_of(ids)
     face = (ids >> np.uint64(61)).astype(np.int64)
     i, j = np.zeros_like(ids), np.zeros_like(ids)
     state = (face & _SWAP).astype(np.uint64)
     mask = np.uint64((1 << _CHUNK_BITS) - 1)
-    for chunk in range(7, -1, -1):
+    for chunk in range(7, 7 - _num_chunks(int(level.max(initial=0))), -1):
         bits = 2 if chunk == 7 else _CHUNK_BITS
         take = np.uint64((1 << (2 * bits)) - 1)
         part = (ids >> np.uint64(2 * chunk * _CHUNK_BITS + 1)) & take
@@ -363,15 +370,19 @@ def _face_ij(ids: Cells) -> tuple[Ints, Ints, Ints]:
         i += (found >> np.uint64(_CHUNK_BITS + 2)) << shift
         j += ((found >> np.uint64(2)) & mask) << shift
         state = found & np.uint64(_SWAP | _INVERT)
-    return face, i.astype(np.int64), j.astype(np.int64)
+    size = np.asarray(np.int64(1) << (MAX_LEVEL - level))
+    return face, i.astype(np.int64) & -size, j.astype(np.int64) & -size, size
 
 
 def _leaf_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
-    """Return a leaf in the cell of `size` leaves at (i, j), which may lie beyond the face's edge.
+    """Return the cell of `size` leaves at (i, j), which may lie beyond the face's edge, or a part.
 
     Returns 0 where the cell would lie beyond a corner of the cube.
     """
     out_i, out_j = (i < 0) | (i >= _MAX_SIZE), (j < 0) | (j >= _MAX_SIZE)
+    if not (out_i.any() or out_j.any()):
+        finest = MAX_LEVEL + 1 - int(np.min(size)).bit_length()
+        return _cell_from_face_ij(np.broadcast_to(face, np.shape(i)), i, j, finest)
     # Just outside the edge, in the middle of the cell along it (as S2 does it, on the plane that
     # continues the face); there the projection to the neighbouring face keeps the position. Half a
     # leaf outside would be too far: near a corner of the cube it shifts cells of level 29 and 30.

@@ -168,7 +168,8 @@ def posterior(
     """
     centres = s2.latlon_from_cell(matches.cells)
     best = LatLon(*centres[0].tolist())
-    in_mode = np.isin(matches.cells, [matches.cells[0], *s2.neighbours(matches.cells[0])])
+    mode = np.append(s2.neighbours(matches.cells[0]), matches.cells[0])
+    in_mode = (matches.cells[:, None] == mode).any(axis=1)
     if calibration is None:
         return Posterior("ambiguous", best, None, None, None, None, None, in_mode, centres)
     logits = matches.scores.astype(np.float64) / calibration.temperature
