@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geofix_index.curve import MAX_LEVEL as MAX_LEVEL  # part of this module, too
+from geofix_index.curve import bit_of_level, cell_from_face_ij, face_ij
 from geofix_index.sphere import EARTH_RADIUS_M, unit_vectors
-
-MAX_LEVEL = 30
 
 Cells = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_SWAP, _INVERT = 1, 2
-_CHUNK_BITS = 4  # bits of i and of j that one look-up turns into Hilbert order
 _MAX_SIZE = 1 << MAX_LEVEL
 _JUST_OUTSIDE = 1 + 2.0**-52  # of a cube face, whose u and v end at 1: the next float64
 _ONE = np.uint64(1)
@@ -38,7 +36,7 @@ def cell_from_latlon(lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike, *, level: i
     _check_level(level)
     face, u, v = _face_uv(*_xyz(*_checked(lat_deg, lon_deg)))
     i, j = (_ij_from_st(_st_from_uv(t)) for t in (u, v))
-    return _cell_from_face_ij(face, i, j, level)
+    return cell_from_face_ij(face, i, j, level)
 
 
 def latlon_from_cell(cells: npt.ArrayLike) -> Floats:
@@ -91,7 +89,7 @@ def parent(cells: npt.ArrayLike, *, level: int) -> Cells:
     """Return the ancestors at `level`; raise ValueError where a cell is coarser than that."""
     _check_level(level)
     ids = _checked_cells(cells)
-    bit = _bit_of_level(level)
+    bit = bit_of_level(level)
     if (_lowest_bit(ids) > bit).any():
         worst = int(level_of(ids).min())
         raise ValueError(f"a cell of level {worst} has no parent at level {level}")
@@ -109,7 +107,7 @@ def descendant_range(cells: npt.ArrayLike, *, level: int) -> tuple[Cells, Cells]
     """Return the first and the last descendant at `level` of each cell, both inclusive."""
     _check_level(level)
     ids = _checked_cells(cells)
-    bit = _bit_of_level(level)
+    bit = bit_of_level(level)
     if (_lowest_bit(ids) < bit).any():
         raise ValueError(f"a cell finer than level {level} has no descendants there")
     reach = _lowest_bit(ids) - bit
@@ -119,7 +117,7 @@ def descendant_range(cells: npt.ArrayLike, *, level: int) -> tuple[Cells, Cells]
 def descendants(cells: npt.ArrayLike, *, level: int) -> Cells:
     """Return all descendants at `level`, sorted, one flat array; cells must not overlap."""
     first, last = descendant_range(np.sort(np.ravel(np.asarray(cells, np.uint64))), level=level)
-    step = _bit_of_level(level) << _ONE
+    step = bit_of_level(level) << _ONE
     counts = ((last - first) // step + _ONE).astype(np.int64)
     start = np.repeat(first, counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -184,7 +182,7 @@ def bilinear_cells(
     cells, weights = [], []
     for di, dj in ((0, 0), (1, 0), (0, 1), (1, 1)):
         leaf = _leaf_wrapped(face, (column + di) * size, (row + dj) * size, size)
-        bit = _bit_of_level(level)
+        bit = bit_of_level(level)
         cells.append(np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit))
         weight = (right if di else 1 - right) * (up if dj else 1 - up)
         weights.append(np.where(leaf == 0, 0.0, weight))
@@ -221,10 +219,6 @@ def _checked_cells(cells: npt.ArrayLike) -> Cells:
 
 def _lowest_bit(ids: Cells) -> Cells:
     return np.asarray(ids & np.add(~ids, _ONE))  # "+" would warn where the only id is 0
-
-
-def _bit_of_level(level: int) -> np.uint64:
-    return np.uint64(1 << (2 * (MAX_LEVEL - level)))
 
 
 def _centre_uv(ids: Cells) -> tuple[Ints, Floats, Floats]:
@@ -297,81 +291,12 @@ def _ij_from_st(s: Floats) -> Ints:
     return np.clip(np.floor(_MAX_SIZE * s), 0, _MAX_SIZE - 1).astype(np.int64)
 
 
-def _tables() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the look-up tables between 4 + 4 bits of (i, j) and 8 bits of Hilbert position.
-
-    An index holds the bits above the curve's orientation (2 bits), as in S2.
-    """
-    quarter_ij = ((0, 1, 3, 2), (0, 2, 3, 1), (3, 2, 0, 1), (3, 1, 0, 2))
-    turn = (_SWAP, 0, 0, _INVERT | _SWAP)
-    position = np.zeros(1 << (2 * _CHUNK_BITS + 2), np.uint64)
-    ij = np.zeros_like(position)
-
-    def visit(depth: int, i: int, j: int, start: int, pos: int, orientation: int) -> None:
-        if depth == _CHUNK_BITS:
-            key = (i << _CHUNK_BITS) + j
-            position[(key << 2) + start] = (pos << 2) + orientation
-            ij[(pos << 2) + start] = (key << 2) + orientation
-            return
-        for quarter in range(4):
-            where = quarter_ij[orientation][quarter]
-            visit(
-                depth + 1,
-                (i << 1) + (where >> 1),
-                (j << 1) + (where & 1),
-                start,
-                (pos << 2) + quarter,
-                orientation ^ turn[quarter],
-            )
-
-    for start in (0, _SWAP, _INVERT, _SWAP | _INVERT):
-        visit(0, 0, 0, start, 0, start)
-    return position, ij
-
-
-_POSITION, _IJ = _tables()
-
-
-def _num_chunks(level: int) -> int:
-    """Return how many chunks of the Hilbert curve a level takes; the highest holds 2 levels."""
-    return 1 + (max(level, 2) - 2 + 3) // _CHUNK_BITS
-
-
-def _cell_from_face_ij(face: Ints, i: Ints, j: Ints, level: int) -> Cells:
-    """Return the ancestors at `level` of leaves (i, j)."""
-    i, j = i.astype(np.uint64), j.astype(np.uint64)
-    state = (face & _SWAP).astype(np.uint64)
-    ids = face.astype(np.uint64) << np.uint64(60)
-    mask = np.uint64((1 << _CHUNK_BITS) - 1)
-    for chunk in range(7, 7 - _num_chunks(level), -1):
-        shift = np.uint64(chunk * _CHUNK_BITS)
-        key = state + (((i >> shift) & mask) << np.uint64(_CHUNK_BITS + 2))
-        found = _POSITION[key + (((j >> shift) & mask) << np.uint64(2))]
-        ids |= (found >> np.uint64(2)) << np.uint64(2 * chunk * _CHUNK_BITS)
-        state = found & np.uint64(_SWAP | _INVERT)
-    bit = _bit_of_level(level)
-    leaves = (ids << _ONE) | _ONE
-    return np.asarray((leaves & ~(bit - _ONE) & ~bit) | bit)
-
-
 def _face_ij(ids: Cells) -> tuple[Ints, Ints, Ints, Ints]:
     """Return each cell's face, its first leaf along i and along j, and its edge in leaves."""
     level = level_of(ids)
-    face = (ids >> np.uint64(61)).astype(np.int64)
-    i, j = np.zeros_like(ids), np.zeros_like(ids)
-    state = (face & _SWAP).astype(np.uint64)
-    mask = np.uint64((1 << _CHUNK_BITS) - 1)
-    for chunk in range(7, 7 - _num_chunks(int(level.max(initial=0))), -1):
-        bits = 2 if chunk == 7 else _CHUNK_BITS
-        take = np.uint64((1 << (2 * bits)) - 1)
-        part = (ids >> np.uint64(2 * chunk * _CHUNK_BITS + 1)) & take
-        found = _IJ[state + (part << np.uint64(2))]
-        shift = np.uint64(chunk * _CHUNK_BITS)
-        i += (found >> np.uint64(_CHUNK_BITS + 2)) << shift
-        j += ((found >> np.uint64(2)) & mask) << shift
-        state = found & np.uint64(_SWAP | _INVERT)
+    face, i, j = face_ij(ids, level=int(level.max(initial=0)))
     size = np.asarray(np.int64(1) << (MAX_LEVEL - level))
-    return face, i.astype(np.int64) & -size, j.astype(np.int64) & -size, size
+    return face, i & -size, j & -size, size
 
 
 def _leaf_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
@@ -382,7 +307,7 @@ def _leaf_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
     out_i, out_j = (i < 0) | (i >= _MAX_SIZE), (j < 0) | (j >= _MAX_SIZE)
     if not (out_i.any() or out_j.any()):
         finest = MAX_LEVEL + 1 - int(np.min(size)).bit_length()
-        return _cell_from_face_ij(np.broadcast_to(face, np.shape(i)), i, j, finest)
+        return cell_from_face_ij(np.broadcast_to(face, np.shape(i)), i, j, finest)
     # Just outside the edge, in the middle of the cell along it (as S2 does it, on the plane that
     # continues the face); there the projection to the neighbouring face keeps the position. Half a
     # leaf outside would be too far: near a corner of the cube it shifts cells of level 29 and 30.
@@ -396,7 +321,7 @@ def _leaf_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
     other, u, v = _face_uv(*_xyz_from_face_uv(face, u, v))
     wrapped = [_ij_from_st(0.5 * (t + 1)) for t in (u, v)]
     outside = out_i | out_j
-    leaf = _cell_from_face_ij(
+    leaf = cell_from_face_ij(
         np.where(outside, other, face),
         np.where(outside, wrapped[0], np.clip(a, 0, _MAX_SIZE - 1)),
         np.where(outside, wrapped[1], np.clip(b, 0, _MAX_SIZE - 1)),
