@@ -16,6 +16,7 @@ import numpy.typing as npt
 from benchmarks.record import Value, write_record
 from benchmarks.sdk_figures import (
     Fixes,
+    acted,
     area_under,
     coverage,
     fixes_from_lines,
@@ -57,20 +58,21 @@ hold 68 % if all photos got the same. In brackets: Wilson's 95 % interval.
 
 On streets that were photographed for training both radii hold what they should, within the error of
 so many photos; noise, skies, walls and real streets are told to be unknown, by image statistics.
-*Fifths*: of the seen streets' photos, those with the smallest `accuracy_m` first. The radii follow
-the errors, and the ratio of medians is missed all the same: two of three photos are answered within
-100 m, so the radius that holds 68 % of all lies just where the wrong answers begin, and so does
-that of a photo of middling confidence. Where fewer are found it is far out ("large town", below).
-Tried, and no better than 0.80: quantile regression by gradient-boosted trees on nine features of
-the scores; positions by the training photos themselves, which bring the median error from 60 to 38
-m for eight times the database, and not the ratio. Confidence below 0.2 is too low: these are photos
-that look strange and are found all the same. Photos by phone, one in six of the validation photos,
-are worse off than the radii say. On streets and in districts without training photos radii and
-confidence are far too good: those photos are answered with places that were photographed, and score
-like others. Neither scores (area 0.6) nor how far embeddings lie from the subspace of training
-embeddings (0.8 for the districts, 0.6 for another town) tell them well enough; nor does "unknown"
-tell a photo of another such town. Views: photos taken within 15 m (two) or 25 m (four) that look at
-least 40 degrees apart stand for a rig."""
+*Fifths*: of the seen streets' photos, those with the smallest `accuracy_m` first. *Sure of 200 m*:
+what `fix.is_sure(radius95_m=200)` lets through. The radii follow the errors, and the ratio of
+medians is missed all the same: two of three photos are answered within 100 m, so the radius that
+holds 68 % of all lies just where the wrong answers begin, and so does that of a photo of middling
+confidence. Where fewer are found it is far out ("large town", below). Tried, and no better than
+0.80: quantile regression by gradient-boosted trees on nine features of the scores; positions by the
+training photos themselves, which bring the median error from 60 to 38 m for eight times the
+database, and not the ratio. Confidence below 0.2 is too low: these are photos that look strange and
+are found all the same. Photos by phone, one in six of the validation photos, are worse off than the
+radii say. On streets and in districts without training photos radii and confidence are far too
+good: those photos are answered with places that were photographed, and score like others. Neither
+scores (area 0.6) nor how far embeddings lie from the subspace of training embeddings (0.8 for the
+districts, 0.6 for another town) tell them well enough; nor does "unknown" tell a photo of another
+such town. Views: photos taken within 15 m (two) or 25 m (four) that look at least 40 degrees apart
+stand for a rig."""
 
 _PRIORS = """Disks around test photos of the demo's driven streets, through the finished pack.
 Right: the truth is anywhere inside; wrong: it lies 100 to 600 m beyond the edge. Wanted: 95 % of
@@ -150,7 +152,9 @@ def _trust(lines: list[Line]) -> None:
     values = [value for name, fixes in test.items() for value in coverage(name, fixes)]
     values += sharpness("seen streets", seen)
     values += reliability(seen)
+    values += [value for name, fixes in test.items() for value in acted(name, fixes)]
     values += [value for name, fixes in test.items() for value in shift(name, fixes)]
+    values += [value for name, fixes in views.items() for value in acted(name, fixes)]
     values.append(share("unknown, of photos answered within 100 m", right.status == "unknown"))
     for name, fixes in strange.items():
         false, true = roc(fixes.elsewhere, right.elsewhere)
@@ -180,6 +184,8 @@ def _priors(lines: list[Line], demo: Path) -> None:
             Value(f"{name}: area under the ROC", round(area_under(false, true), 3), ""),
             Value(f"{name}: noticed at 5 % false", round(found_at(false, true, 0.05), 3), ""),
             share(f"{name}: wrong, fixed and not noticed", _trusted(wrong[name])),
+            *acted(f"{name}, wrong", wrong[name]),
+            *acted(f"{name}, right", right[name]),
             share(f"{name}: right, accuracy_m holds", _held(right[name])),
             Value(f"{name}: right, mean confidence", _mean(right[name].confidence), ""),
             share(f"{name}: right, in the chosen place", right[name].is_right),

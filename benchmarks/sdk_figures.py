@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.record import Value
+from geofix.fix import SURE_CONFIDENCE
 from geofix_index import cells as s2
 from geofix_index.sphere import great_circle_m
 
 Floats = npt.NDArray[np.float64]
 BINS = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
 ANSWERED = 0.8
+SURE_RADIUS_M = 200.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,18 @@ def coverage(name: str, fixes: Fixes) -> list[Value]:
         Value(f"{name}: the one radius that holds 68 %", round(constant_m, 1), "m"),
         Value(f"{name}: their ratio", round(median_m / constant_m, 2), ""),
     ]
+
+
+def acted(name: str, fixes: Fixes) -> list[Value]:
+    """Return how many fixes `Fix.is_sure` lets through, and how many of these are near enough."""
+    radius95_m = np.where(np.isfinite(fixes.radius95_m), fixes.radius95_m, np.inf)
+    sure = (fixes.status == "fixed") & ~fixes.is_conflict & (radius95_m <= SURE_RADIUS_M)
+    sure &= fixes.confidence >= SURE_CONFIDENCE
+    values = [share(f"{name}: sure of {SURE_RADIUS_M:.0f} m", sure)]
+    if sure.any():
+        near = fixes.error_m[sure] <= SURE_RADIUS_M
+        values.append(share(f"{name}: of the sure within {SURE_RADIUS_M:.0f} m", near))
+    return values
 
 
 def sharpness(name: str, fixes: Fixes) -> list[Value]:

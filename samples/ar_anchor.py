@@ -7,7 +7,7 @@ import sys
 
 from geofix import Localizer, Prior
 
-BLOCK_M, DISTRICT_M = 75.0, 300.0  # how sure one has to be to load what stands there
+BLOCK_M, DISTRICT_M = 200.0, 500.0  # 95 % radius that is good enough to load it
 
 
 def main(pack: str, key: str, photo: str, *location: str) -> None:
@@ -19,17 +19,15 @@ def main(pack: str, key: str, photo: str, *location: str) -> None:
             print("nothing: fetch the pack of this place")
             return
         expected = here.expected  # what became of validation photos from such places
-        if expected is not None and (expected.fixed_within_100m or 0.0) < 0.5:
-            print("careful: most photos from such places are answered wrongly")
+        if expected is None or (expected.fixed_within_100m or 0.0) < 0.5:
+            print("careful: most photos from such places are answered wrongly, or nobody knows")
         prior = Prior.from_android(lat, lon, accuracy_m=accuracy_m)
         fix = localizer.localize(photo, prior=prior)
     where = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
-    if fix.status != "fixed" or fix.accuracy_m is None or fix.prior_conflict:
-        print(f"map: of the district around {lat}, {lon}: the photo tells no more")
-    elif fix.accuracy_m <= BLOCK_M:
-        print(f"anchors: of the block around {where}, within {fix.accuracy_m:.0f} m")
-    elif fix.accuracy_m <= min(DISTRICT_M, accuracy_m):
-        print(f"map: of the district around {where}, within {fix.accuracy_m:.0f} m")
+    if fix.is_sure(radius95_m=BLOCK_M):
+        print(f"anchors: of the block around {where}, within {fix.accuracy_m:.0f} m (68 %)")
+    elif fix.is_sure(radius95_m=DISTRICT_M):
+        print(f"map: of the district around {where}, within {fix.accuracy_m:.0f} m (68 %)")
     else:
         print(f"map: of the district around {lat}, {lon}: the photo tells no more")
 

@@ -24,4 +24,6 @@ def main(pack: str, budget_ms: float, duration_s: float = 10.0) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
     sys.exit(main(sys.argv[1], *map(float, sys.argv[2:])))

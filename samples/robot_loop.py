@@ -27,7 +27,7 @@ def main(pack: Path, frames: Path) -> None:
 
 def nav_sat_fix(fix: Fix) -> dict[str, object]:
     """Return fields of a sensor_msgs/NavSatFix: no fix where the place itself is in doubt."""
-    if fix.covariance_m2 is None or (fix.confidence or 0.0) < 0.95:
+    if fix.covariance_m2 is None or not fix.is_sure(radius95_m=200, confidence=0.95):
         return {"status": -1, "position_covariance_type": 0}
     (east, both), (_, north) = fix.covariance_m2  # of the chosen place
     rows = [east, both, 0.0, both, north, 0.0, 0.0, 0.0, 1e6]

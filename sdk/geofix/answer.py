@@ -239,7 +239,9 @@ def unrestricted(
     """Return the answer that an embedding has without a prior."""
     matches = index.search(embedding, k=NUM_CANDIDATES)
     answer = posterior(matches, calibration, elsewhere=elsewhere)
-    return Unrestricted(answer.latlon, answer.confidence, answer.accuracy_m)
+    return Unrestricted(
+        answer.latlon, answer.confidence, answer.accuracy_m, answer.status, answer.radius95_m
+    )
 
 
 def nothing_inside(prior: Prior, manifest: Manifest) -> str:
@@ -248,7 +250,8 @@ def nothing_inside(prior: Prior, manifest: Manifest) -> str:
     return (
         f"the prior ({prior.description}) admits no cell of pack {manifest.pack_id!r}, which lies "
         f"in {box.south}, {box.west} to {box.north}, {box.east}. A cell counts where its centre "
-        f"lies inside, and is {edge_m:.0f} m wide: widen a small prior; are lat and lon swapped?"
+        f"lies inside, and is {edge_m:.0f} m wide: widen a small prior. Are lat and lon swapped, "
+        "or is the camera outside?"
     )
 
 

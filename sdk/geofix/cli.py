@@ -120,7 +120,7 @@ def _localize(arguments: argparse.Namespace) -> int:
             features = [_feature(path, fix) for path, fix in found]
             print(json.dumps({"type": "FeatureCollection", "features": features}))
         if arguments.map is not None and found:
-            _draw(arguments.map, localizer, found)
+            _draw(arguments.map, localizer, found, is_drive=arguments.track)
     return status
 
 
@@ -165,23 +165,37 @@ def _feature(path: Path, fix: Fix) -> dict[str, Any]:
     }
 
 
-def _draw(out: Path, localizer: geofix.Localizer, found: Sequence[tuple[Path, Fix]]) -> None:
+def _draw(
+    out: Path,
+    localizer: geofix.Localizer,
+    found: Sequence[tuple[Path, Fix]],
+    *,
+    is_drive: bool,
+) -> None:
     from geofix.exif import place_from_exif
     from geofix.map_image import MAX_DRAWN_CELLS, bounds_around, draw_map
 
     fixes = [fix for _, fix in found]
     truths = [place_from_exif(path) for path, _ in found]
-    reach = max([fix.accuracy_m or 0.0 for fix in fixes])
+    radii = sorted(fix.accuracy_m or 0.0 for fix in fixes)
+    reach = radii[len(radii) // 2] if is_drive else radii[-1]  # a drive's first ones may be wide
     places = [fix.latlon for fix in fixes] + [truth for truth in truths if truth is not None]
-    bounds = bounds_around(places, margin_m=_MAP_MARGIN_M + reach)
-    cells = localizer.coverage.cells_in(bounds)
+    margin_m = reach if is_drive else _MAP_MARGIN_M + reach
+    bounds = bounds_around(places, margin_m=margin_m)
+    cells = localizer.coverage.cells_in(bounds)[:MAX_DRAWN_CELLS]
+    photographed = localizer.coverage.photographed_in(bounds)
+    numbers = [str(number) for number in range(1, len(found) + 1)]
+    if is_drive:  # numbers of neighbours would hide each other
+        numbers[1:-1] = [""] * (len(numbers) - 2)
     draw_map(
         out,
         bounds=bounds,
         fixes=fixes,
         truths=truths,
-        labels=[str(number) for number in range(1, len(found) + 1)] if len(found) > 1 else (),
-        cells=cells[:MAX_DRAWN_CELLS],
+        labels=numbers if len(found) > 1 else (),
+        cells=cells,
+        photographed=None if photographed is None else photographed[:MAX_DRAWN_CELLS],
+        is_drive=is_drive,
     )
 
 

@@ -157,6 +157,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     for which, report in (("before", before), ("after", after)):
         for note in report.notes:
             print(f"geofix: {which}: {note}", file=sys.stderr)
+    print("\nintervals are of these two runs: others of the same code and device differ, too")
     limit = arguments.fail_above
     slower = [r for r in ratios if limit is not None and r.low > limit]
     for ratio in slower:

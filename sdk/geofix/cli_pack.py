@@ -93,6 +93,8 @@ def _info(arguments: argparse.Namespace) -> int:
         from geofix.map_image import draw_coverage
 
         draw_coverage(arguments.map, pack.coverage)
+    if arguments.json and arguments.at is not None:
+        raise ValueError("--json prints the manifest, which knows no places: want --at without it")
     if arguments.json:
         print(json.dumps(pack.manifest.to_json(), ensure_ascii=False))
         return 0
@@ -145,7 +147,9 @@ def _coverage_facts(pack: RegionPack) -> Iterator[tuple[str, str]]:
     share = coverage.share_photographed
     known = "" if share is None else f", {100 * share:.0f} % with ground photos"
     yield "coverage", f"{coverage.area_km2:.3g} km2, {coverage.cells_per_km2:.3g} cells/km2{known}"
-    if coverage.expected is not None:
+    if coverage.expected is None:
+        yield "expected", "not known: the pack was not calibrated, or is cut out of one that was"
+    else:
         yield "expected", _expected_text(coverage.expected)
 
 

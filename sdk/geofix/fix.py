@@ -7,6 +7,7 @@ from typing import Any
 from geofix.geo import Covariance, LatLon
 
 STATUSES = ("fixed", "ambiguous", "unknown")
+SURE_CONFIDENCE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Unrestricted:
-    """What the photo says where no prior is believed."""
+    """What the photo says where no prior is believed; the fields are those of a `Fix`."""
 
     latlon: LatLon
-    confidence: float | None  # None where the pack is not calibrated
-    accuracy_m: float | None  # None where it is unknown
+    confidence: float | None
+    accuracy_m: float | None
+    status: str
+    radius95_m: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,25 @@ class Fix:
         """Token of the best cell."""
         return self.candidates[0].cell
 
+    def is_sure(self, *, radius95_m: float, confidence: float = SURE_CONFIDENCE) -> bool:
+        """Return whether to act on the fix, for whom a radius is good enough.
+
+        It is "fixed", no prior speaks against it, and confidence and 95 % radius are known and
+        good enough. How often such fixes are right, and where they are not: docs/results.md.
+
+        Args:
+            radius95_m: that the fix may have at most.
+            confidence: that it has to have; ask a `Tracker` for 0.95.
+        """
+        return (
+            self.status == "fixed"
+            and not self.prior_conflict
+            and self.confidence is not None
+            and self.confidence >= confidence
+            and self.radius95_m is not None
+            and self.radius95_m <= radius95_m
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return a flat object of what JSON can hold: `lat`, `lon`, `cell` and the fields."""
         return {
@@ -111,6 +133,8 @@ class Fix:
                 "lon": round(self.unrestricted.latlon.lon, 7),
                 "confidence": _rounded(self.unrestricted.confidence, 4),
                 "accuracy_m": _rounded(self.unrestricted.accuracy_m, 1),
+                "status": self.unrestricted.status,
+                "radius95_m": _rounded(self.unrestricted.radius95_m, 1),
             },
         }
 

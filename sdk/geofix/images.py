@@ -240,7 +240,10 @@ def _pixels_from_array(array: npt.NDArray[Any], encoding: str) -> Pixels:
     if encoding == "mono8" and array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] != (1 if encoding == "mono8" else 3):
-        raise ValueError(f"image has shape {array.shape}, want {wanted} for encoding {encoding!r}")
+        hint = "; gray is encoding='mono8'" if array.ndim == 2 else ""
+        raise ValueError(
+            f"image has shape {array.shape}, want {wanted} for encoding {encoding!r}{hint}"
+        )
     if array.size == 0:
         raise ImageError(f"image is empty, shape {array.shape}")
     if encoding == "mono8":

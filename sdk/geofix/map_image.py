@@ -24,7 +24,8 @@ COLOURS = {
 _TRUTH = (0, 158, 115)  # with the above: Okabe and Ito's palette, distinct for all eyes
 _PAPER, _CELL, _CELL_EDGE, _INK = (246, 245, 241), (228, 234, 240), (190, 202, 214), (40, 40, 40)
 _PHOTOGRAPHED = (146, 190, 220)
-_LEGEND_PX = 34
+_ROW_PX = 26  # of the legend
+_MANY = 30  # more circles of 95 % hide each other
 _CANDIDATE_PX = 16  # radius of a sure one
 _LEAST_DRAWN = 0.02  # probability
 _METRES_PER_DEGREE = math.radians(1) * EARTH_RADIUS_M
@@ -66,8 +67,9 @@ def draw_map(
     background: npt.NDArray[np.uint8] | None = None,
     cells: npt.NDArray[np.uint64] | None = None,
     photographed: npt.NDArray[np.bool_] | None = None,
+    is_drive: bool = False,
 ) -> None:
-    """Write a PNG of fixes with their 68 % circles and candidates, and lines to the true positions.
+    """Write a PNG of fixes with their circles and candidates, and lines to the true positions.
 
     Args:
         out: path of the PNG.
@@ -78,6 +80,7 @@ def draw_map(
         background: a picture of the same bounds, (H, W, 3).
         cells: S2 cells that the pack covers, drawn below everything.
         photographed: which of them ground photos were trained on, drawn darker.
+        is_drive: the fixes follow each other, and a line joins them.
     """
     for name, values in (("truths", truths), ("labels", labels)):
         if values and len(values) != len(fixes):
@@ -93,8 +96,15 @@ def draw_map(
         for corners, is_dark in zip(s2.vertices(cells).tolist(), darker.tolist(), strict=True):
             fill = _PHOTOGRAPHED if is_dark else _CELL
             draw.polygon([plane.xy(*corner) for corner in corners], fill, _CELL_EDGE)
-    _draw_fixes(draw, plane, fixes, truths, labels)
-    sheet = Image.new("RGB", (max(image.width, 560), image.height + _LEGEND_PX), "white")
+    for fix in fixes:
+        _draw_disk(draw, plane, fix, alpha=60 // len(fixes))
+    if is_drive:
+        meaning = _draw_way(draw, plane, fixes)
+    else:
+        meaning = _draw_around(draw, plane, fixes, truths)
+    _draw_dots(draw, plane, fixes, truths, labels)
+    rows = 2 if fixes else 1
+    sheet = Image.new("RGB", (max(image.width, 760), image.height + rows * _ROW_PX), "white")
     sheet.paste(image, (0, 0))
     dots = [(s, COLOURS[s]) for s in COLOURS if any(fix.status == s for fix in fixes)]
     if any(truth is not None for truth in truths):
@@ -102,6 +112,10 @@ def draw_map(
     if photographed is not None:
         dots += [("with ground photos", _PHOTOGRAPHED), ("from above alone", _CELL)]
     _draw_legend(sheet, plane, dots)
+    if fixes:
+        draw = ImageDraw.Draw(sheet)
+        y = sheet.height - _ROW_PX // 2
+        draw.text((14, y), meaning, fill=_INK, font=_font(13), anchor="lm")
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, format="PNG")
 
@@ -142,66 +156,93 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _draw_fixes(
+def _draw_disk(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix, *, alpha: int) -> None:
+    if fix.accuracy_m is None:
+        return
+    box = _box(*plane.xy(*fix.latlon), fix.accuracy_m * plane.px_per_m)
+    colour = COLOURS[fix.status]
+    draw.ellipse(box, fill=(*colour, alpha), outline=(*colour, 40 + alpha))
+
+
+def _draw_way(draw: ImageDraw.ImageDraw, plane: _Plane, fixes: Sequence[Fix]) -> str:
+    """Join the fixes of a drive; return the legend in words."""
+    draw.line([plane.xy(*fix.latlon) for fix in fixes], fill=(*_INK, 150), width=2)
+    return "disk: 68 %;  line: from fix to fix"
+
+
+def _draw_around(
+    draw: ImageDraw.ImageDraw,
+    plane: _Plane,
+    fixes: Sequence[Fix],
+    truths: Sequence[LatLon | None],
+) -> str:
+    """Draw 95 % circles where fixes are few, candidates, and errors; return the legend in words."""
+    meaning = ["disk: 68 %"]
+    radii = [(fix, fix.radius95_m) for fix in fixes if fix.radius95_m is not None]
+    if radii and len(fixes) <= _MANY:
+        meaning.append("thin circle: 95 %")
+        for fix, radius_m in radii:
+            box = _box(*plane.xy(*fix.latlon), radius_m * plane.px_per_m)
+            draw.ellipse(box, outline=(*COLOURS[fix.status], 120))
+    known = [(fix, truth) for fix, truth in zip(fixes, truths, strict=False) if truth is not None]
+    for fix, truth in known:
+        draw.line([plane.xy(*truth), plane.xy(*fix.latlon)], fill=(*_INK, 150), width=2)
+    for fix in fixes:
+        _draw_candidates(draw, plane, fix)
+    if any(_others(fix) for fix in fixes):
+        meaning.append("small rings: other candidates, the wider the likelier")
+    if known:
+        meaning.append("line: from the true position to the fix")
+    return ";  ".join(meaning)
+
+
+def _draw_dots(
     draw: ImageDraw.ImageDraw,
     plane: _Plane,
     fixes: Sequence[Fix],
     truths: Sequence[LatLon | None],
     labels: Sequence[str],
 ) -> None:
+    for truth in truths:
+        if truth is not None:
+            _draw_dot(draw, plane.xy(*truth), _TRUTH, 4)
     for fix in fixes:
-        _draw_circle(draw, plane, fix, fill_alpha=60 // len(fixes))
-    known = [(fix, truth) for fix, truth in zip(fixes, truths, strict=False) if truth is not None]
-    for fix, truth in known:
-        ends = [plane.xy(truth.lat, truth.lon), plane.xy(fix.latlon.lat, fix.latlon.lon)]
-        draw.line(ends, fill=(*_INK, 150), width=2)
-    for fix in fixes:
-        _draw_candidates(draw, plane, fix)
-    for _, truth in known:
-        _draw_dot(draw, plane.xy(truth.lat, truth.lon), _TRUTH, 4)
-    for fix in fixes:
-        _draw_dot(draw, plane.xy(fix.latlon.lat, fix.latlon.lon), COLOURS[fix.status], 5)
-    places = [
-        truth or fix.latlon for fix, truth in zip(fixes, truths or [None] * len(fixes), strict=True)
-    ]
-    for fix, label, place in zip(fixes, labels, places, strict=False):
-        x, y = plane.xy(place.lat, place.lon)
-        draw.text((x + 7, y), label, fill=COLOURS[fix.status], font=_font(15), anchor="lm")
-
-
-def _draw_circle(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix, *, fill_alpha: int) -> None:
-    if fix.accuracy_m is None:
-        return
-    x, y = plane.xy(fix.latlon.lat, fix.latlon.lon)
-    radius = fix.accuracy_m * plane.px_per_m
-    colour = COLOURS[fix.status]
-    box = (x - radius, y - radius, x + radius, y + radius)
-    draw.ellipse(box, fill=(*colour, fill_alpha), outline=(*colour, 40 + fill_alpha))
+        _draw_dot(draw, plane.xy(*fix.latlon), COLOURS[fix.status], 5)
+    for fix, label in zip(fixes, labels, strict=False):
+        x, y = plane.xy(*fix.latlon)
+        draw.text(
+            (x + 8, y - 8), label, _INK, _font(16), anchor="lb", stroke_width=2, stroke_fill="white"
+        )
 
 
 def _draw_candidates(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix) -> None:
     """Draw a ring for each other cell that might be the answer, as wide as it is probable."""
-    for candidate in fix.candidates[1:]:
-        if candidate.probability is not None and candidate.probability >= _LEAST_DRAWN:
-            x, y = plane.xy(candidate.latlon.lat, candidate.latlon.lon)
-            radius = _CANDIDATE_PX * math.sqrt(candidate.probability)
-            box = (x - radius, y - radius, x + radius, y + radius)
-            draw.ellipse(box, outline=COLOURS[fix.status], width=2)
+    for place, probability in _others(fix):
+        box = _box(*plane.xy(*place), _CANDIDATE_PX * math.sqrt(probability))
+        draw.ellipse(box, outline=COLOURS[fix.status], width=2)
+
+
+def _others(fix: Fix) -> list[tuple[LatLon, float]]:
+    """Return places and probabilities of the candidates that are drawn beside the best."""
+    told = [(other.latlon, other.probability or 0.0) for other in fix.candidates[1:]]
+    return [(place, probability) for place, probability in told if probability >= _LEAST_DRAWN]
+
+
+def _box(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
+    return x - radius, y - radius, x + radius, y + radius
 
 
 def _draw_dot(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], colour: tuple[int, int, int], radius: int
 ) -> None:
-    x, y = at
-    box = (x - radius, y - radius, x + radius, y + radius)
-    draw.ellipse(box, fill=colour, outline="white")
+    draw.ellipse(_box(*at, radius), fill=colour, outline="white")
 
 
 def _draw_legend(
     sheet: Image.Image, plane: _Plane, dots: Sequence[tuple[str, tuple[int, int, int]]]
 ) -> None:
     draw, font = ImageDraw.Draw(sheet), _font(15)
-    middle, x = plane.height + _LEGEND_PX // 2, 14
+    middle, x = plane.height + _ROW_PX // 2, 14
     for text, colour in dots:
         _draw_dot(draw, (x, middle), colour, 5)
         draw.text((x + 12, middle), text, fill=_INK, font=font, anchor="lm")

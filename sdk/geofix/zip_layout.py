@@ -188,7 +188,9 @@ def _read_end(data: memoryview) -> tuple[int, int]:
     end_at = len(data) - _END.size
     magic, _, _, _, num_entries, directory_bytes, directory_at, _ = _END.unpack_from(data, end_at)
     if magic != _END_MAGIC:
-        raise PackFormatError("not a region pack, or cut off: it does not end as a ZIP file does")
+        raise PackFormatError(
+            "not a region pack, or cut off (it does not end as a ZIP file does): copy it again"
+        )
     if _FULL16 == num_entries or _FULL32 in (directory_bytes, directory_at):
         end64_at = end_at - _END64_LOCATOR.size - _END64.size
         if end64_at < 0:

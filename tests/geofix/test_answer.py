@@ -257,10 +257,8 @@ def test_a_wrong_disk_names_the_place_outside(localizer: Localizer, region: Tiny
     assert fix.unrestricted is not None
     free = localizer.localize(region.pictures[0])
     assert fix.unrestricted.latlon == free.latlon
-    assert (fix.unrestricted.confidence, fix.unrestricted.accuracy_m) == (
-        free.confidence,
-        free.accuracy_m,
-    )
+    for name in ("status", "confidence", "accuracy_m", "radius95_m"):
+        assert getattr(fix.unrestricted, name) == getattr(free, name)
     answer = fix.to_json()
     assert answer["prior_conflict"] is True
     assert answer["unrestricted"]["lat"] == pytest.approx(free.latlon.lat, abs=1e-6)

@@ -93,7 +93,9 @@ def test_a_prior_conflict_is_said(
         run("localize", pack, photos[0], "--prior", f"{lat},{lon},300", "--json").out
     )
     assert answer["prior_conflict"] is True
-    assert set(answer["unrestricted"]) == {"lat", "lon", "confidence", "accuracy_m"}
+    assert set(answer["unrestricted"]) == {
+        *("lat", "lon", "status", "confidence", "accuracy_m", "radius95_m")
+    }
 
 
 def test_json_is_one_flat_object_a_line(

@@ -69,6 +69,16 @@ def test_info_tells_coverage_and_what_to_expect(run: Run, told_pack: Path) -> No
     assert told["signed"] == "no"
 
 
+def test_info_says_where_nothing_is_known_of_answers(run: Run, pack_path: Path) -> None:
+    assert rows(run("pack", "info", pack_path).out)["expected"].startswith("not known: ")
+
+
+def test_json_knows_no_places(run: Run, pack_path: Path) -> None:
+    outcome = run("pack", "info", pack_path, "--at", "47,8", "--json")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "want --at without it" in outcome.err
+
+
 def test_info_tells_of_a_place(run: Run, told_pack: Path, region: TinyRegion) -> None:
     lat, lon = s2.latlon_from_cell(region.cells[100]).tolist()
     told = rows(run("pack", "info", told_pack, "--at", f"{lat},{lon}").out)

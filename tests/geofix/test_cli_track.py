@@ -81,7 +81,9 @@ def test_a_photo_that_cannot_be_read_is_told_and_the_drive_goes_on(
 ) -> None:
     folder = save_drive(region, tmp_path / "drive", seconds=[0, 1, 2, 3, 4])
     (folder / "2.jpg").write_bytes(b"broken")
-    outcome = run("localize", pack_path, folder, "--track")
+    out = folder.parent / "drive.png"
+    outcome = run("localize", pack_path, folder, "--track", "--map", out)
+    assert out.exists()
     assert outcome.status == 1
     assert outcome.err.startswith(f"geofix: {folder / '2.jpg'}")
     assert len(outcome.out.splitlines()) == 4

@@ -41,6 +41,11 @@ def test_no_frame_is_copied_nor_a_part_of_one(encoding: str, resize: str) -> Non
         assert peak_bytes < frame.nbytes / 10
 
 
+def test_a_gray_array_is_told_its_encoding() -> None:
+    with pytest.raises(ValueError, match="gray is encoding='mono8'"):
+        load_image(np.zeros((8, 8), np.uint8))
+
+
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8"])
 def test_what_is_seen_of_an_array_does_not_depend_on_how_it_is_encoded(encoding: str) -> None:
     gray = smooth(90, 70)[..., :1]

@@ -153,6 +153,21 @@ def test_a_background_fills_the_map(tmp_path: Path) -> None:
     assert (pixels[10, 10].astype(int) - pixels[height - 10, width - 10])[0] > 150
 
 
+def test_the_95_percent_circle_is_drawn_and_a_drive_has_a_line_instead(tmp_path: Path) -> None:
+    places = [LatLon(47.33, 8.53), LatLon(47.33, 8.57)]
+    fixes = [replace(make_fix(place), radius95_m=500.0) for place in places]
+    size = map_size(ZURICH_BOX)
+    north = pixel_of(LatLon(47.33 + 500 / 111_195, 8.53), ZURICH_BOX, size)
+    between = pixel_of(LatLon(47.33, 8.55), ZURICH_BOX, size)
+    for is_drive in (False, True):
+        draw_map(tmp_path / "map.png", bounds=ZURICH_BOX, fixes=fixes, is_drive=is_drive)
+        pixels = drawn(tmp_path / "map.png").astype(int)
+        paper = pixels[5, 5]
+        around = pixels[north[0] - 2 : north[0] + 3, north[1]]
+        assert (np.abs(around - paper).max() > 20) == (not is_drive)
+        assert (np.abs(pixels[between] - paper).max() > 20) == is_drive
+
+
 def test_as_many_truths_as_fixes_or_none(tmp_path: Path) -> None:
     place = LatLon(47.35, 8.55)
     with pytest.raises(ValueError, match="2 truths for 1 fixes"):

@@ -80,6 +80,7 @@ def read(fix: Fix) -> tuple[str, float, float]:
     outside: Unrestricted | None = fix.unrestricted
     apart_m = 0.0 if outside is None else distance_m(outside.latlon, place)
     assert not conflict or outside is not None
+    assert not (conflict and fix.is_sure(radius95_m=200.0, confidence=0.9))
     assert covariance is None or covariance[0][0] > 0
     stages: dict[str, float] = fix.timings_ms
     return status, accuracy_m + radius95_m + confidence + gain, best.score + apart_m + len(stages)

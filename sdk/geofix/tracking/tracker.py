@@ -155,7 +155,8 @@ class Tracker:
         if time < self._state.time:
             late_s = self._state.time - time
             raise ValueError(
-                f"time is {time}, {late_s:g} s before that of the last update: drop the photo"
+                f"time is {time}, {late_s:g} s before that of the last update: drop the photo, "
+                "and give its motion with the next one"
             )
         if not isinstance(motion, Motion | None):
             raise TypeError(
