@@ -43,6 +43,8 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     run.add_argument("--duration", type=_seconds, default=20.0, metavar="S", help=text)
     text = "that localize at once while throughput is measured (1)"
     run.add_argument("--threads", type=int, default=1, metavar="N", help=text)
+    text = "of one inference (the runtime's choice); a small encoder may be as fast with 1"
+    run.add_argument("--encoder-threads", type=int, default=0, metavar="N", help=text)
     text = 'how the device is called in tables, as "Orin Nano 15 W"'
     run.add_argument("--label", default="", help=text)
     text = "keep the results for `report` and `compare`"
@@ -117,6 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
             prior=arguments.prior,
             duration_s=arguments.duration,
             num_threads=arguments.threads,
+            encoder_threads=arguments.encoder_threads,
             label=arguments.label,
         )
     except KeyboardInterrupt:

@@ -241,5 +241,10 @@ def test_cuda_is_used_where_the_runtime_has_it_and_missed_aloud_where_it_fails(
     assert ("is built for CUDA and cannot use it here" in caplog.text) == (not can_use_it)
 
 
+def test_threads_do_not_spin_while_they_wait() -> None:
+    options = OnnxEncoder(make_onnx(WEIGHTS), SPEC)._session().get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_without_a_gpu_the_device_is_the_cpu() -> None:
     assert OnnxEncoder(make_onnx(WEIGHTS), SPEC).device == "CPU"

@@ -121,7 +121,8 @@ def test_a_report_of_a_run_comes_back_and_names_no_folder(
 
 
 def test_without_images_photos_of_a_camera_are_drawn(pack_path: Path) -> None:
-    report = measure(pack_path, duration_s=BRIEFLY)
+    report = measure(pack_path, duration_s=BRIEFLY, encoder_threads=1)
+    assert "threads of the encoder: 1" in report.notes
     assert report.photos is not None
     assert report.photos.is_synthetic
     assert (report.photos.width, report.photos.height) == (1920, 1080)

@@ -58,7 +58,8 @@ def test_the_options_of_run_are_handed_on(
     assert outcome.status == 0
     assert seen == {
         "pack": Path("p"), "images": tmp_path, "backend": "onnx", "encoder": Path("e.onnx"),
-        "prior": MovingPrior(-33.9, 18.4, 250.0), "duration_s": 5.0, "num_threads": 3, "label": "",
+        "prior": MovingPrior(-33.9, 18.4, 250.0), "duration_s": 5.0, "num_threads": 3,
+        "encoder_threads": 0, "label": "",
     }  # fmt: skip
     assert run("bench", "run", "p").status == 0
     assert (seen["duration_s"], seen["num_threads"], seen["images"]) == (20.0, 1, None)

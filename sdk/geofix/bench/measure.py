@@ -49,6 +49,7 @@ def measure(
     prior: MovingPrior | None = None,
     duration_s: float = DURATION_S,
     num_threads: int = 1,
+    encoder_threads: int = 0,
     label: str = "",
 ) -> LatencyReport:
     """Localize for a while and return what it took.
@@ -64,6 +65,8 @@ def measure(
             the first photo was found.
         duration_s: of measuring, in seconds; opening, warm-up, memory and recall come on top.
         num_threads: that share the Localizer while throughput is measured.
+        encoder_threads: of one inference; see `num_threads` of `Localizer.open`. Memory is measured
+            with what the runtime chooses.
         label: how the device is called; "" is what the machine says of itself.
 
     Raises:
@@ -78,7 +81,9 @@ def measure(
     before = machine_facts()  # its load is not that of the run
     given = None if encoder is None else Path(encoder)
     start = time.perf_counter()
-    with Localizer.open(pack, backend=backend, encoder=given) as localizer:
+    with Localizer.open(
+        pack, backend=backend, encoder=given, num_threads=encoder_threads
+    ) as localizer:
         open_ms = 1000 * (time.perf_counter() - start)
         run, beside = Collector(localizer, photos, prior=prior), _Beside()
 
@@ -97,6 +102,7 @@ def measure(
         photos=_photo_facts(photos, is_synthetic=not paths, radius_m=run.prior.radius_m),
         open_ms=round(open_ms, 3),
         stopped=stopped,
+        notes=(*report.notes, *_threads_note(encoder_threads)),
     )
 
 
@@ -115,6 +121,13 @@ def _notes(before: Machine) -> tuple[str, ...]:
         f"other programs kept the machine busy: load {before.load:g} on {before.cores} cores "
         "before the run",
     )
+
+
+def _threads_note(encoder_threads: int) -> tuple[str, ...]:
+    """Return what was chosen by hand."""
+    if encoder_threads == 0:
+        return ()
+    return (f"threads of the encoder: {encoder_threads}",)
 
 
 def _run_until_stopped(steps: Callable[[], None], run: Collector) -> str:
