@@ -44,7 +44,7 @@ Floats = npt.NDArray[np.float64]
 class Found:
     """The best cells that were found for an embedding, in a pack and inside a prior."""
 
-    matches: Matches  # best first, but for those of two searches
+    matches: Matches  # best first
     is_inside: npt.NDArray[np.bool_]  # (K,) the prior; all where there is none
     num_cells: int  # of the pack
     num_inside: int  # of them inside the prior
@@ -170,7 +170,8 @@ def _united(inside: Matches, everywhere: Matches) -> tuple[Matches, npt.NDArray[
     cells = np.concatenate([inside.cells, everywhere.cells])
     scores = np.concatenate([inside.scores, everywhere.scores])
     cells, first = np.unique(cells, return_index=True)
-    return Matches(cells, scores[first]), first < len(inside.cells)
+    order = np.argsort(-scores[first], kind="stable")  # among equals the smaller cell
+    return Matches(cells[order], scores[first][order]), (first < len(inside.cells))[order]
 
 
 def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
@@ -259,7 +260,7 @@ def nothing_inside(prior: Prior, manifest: Manifest) -> str:
 class _Expected:
     """All cells that were found, with what a photo says of them and what a prior does."""
 
-    matches: Matches  # ascending by cell
+    matches: Matches  # of the highest scores first
     logits: Floats  # (K,) scores over the temperature
     prior: Floats  # (K,) n p and n, of `log_weights`
     amounts_to: float
@@ -296,9 +297,10 @@ def _weigh(
         inside = all_cells.prior > 0
         elsewhere = float(np.logaddexp(elsewhere, log_sum((logits + weights)[~inside])))
         matches = Matches(matches.cells[inside], matches.scores[inside])
-        logits, weights = logits[inside], weights[inside]
-    order = np.lexsort((matches.cells, -(logits + weights)))
-    matches, weights = Matches(matches.cells[order], matches.scores[order]), weights[order]
+        weights = weights[inside]  # all alike, so that the order stays
+    else:
+        order = np.lexsort((matches.cells, -(logits + weights)))
+        matches, weights = Matches(matches.cells[order], matches.scores[order]), weights[order]
     if not found.looked_outside or calibration.conflict is None:
         return _Weighed(matches, weights, elsewhere)
     is_conflict = all_cells.bayes_factor() > max(calibration.conflict, 0.0)
