@@ -47,7 +47,7 @@ _MEANING = """One thread, a frame of 1920 x 1080 pixels as an array and as a JPE
 hundred fixes. Wanted beyond inference: at most 3 ms from an array, if possible 2. What came since:
 resampling in C (before: Pillow), the neighbours of a cell in one pass; and what costs: fixes that
 are calibrated anew, pictures of nothing, priors that are weighed and doubted. A hard prior costs
-0.3 ms more than none in so small a pack, since the outside is looked at, too; in a pack of a
+0.1 ms more than none in so small a pack, since it is weighed, and doubted; in a pack of a
 million cells it is much faster than none ("A million cells")."""
 
 
