@@ -134,7 +134,7 @@ class Int8Quantizer:
 def node_costs(quantizer: Int8Quantizer, images: Images) -> dict[str, float]:
     """Return what int8 costs at each node, the costliest first: 1 - cosine of the embeddings.
 
-    Each node computes in int8 by itself, while all others take what they took in fp32.
+    Each node computes in int8 by itself, its output rounded, too, while all else stays in fp32.
 
     Args:
         quantizer: of the model.
@@ -151,16 +151,18 @@ def node_costs(quantizer: Int8Quantizer, images: Images) -> dict[str, float]:
 
 
 def _with_one_rounded(exact: onnx.ModelProto, quantized: onnx.ModelProto, name: str) -> bytes:
-    """Return a quantized model in which all nodes but one take exact input, weights included.
+    """Return a quantized model in which one node's input and output are rounded, and no others.
 
     Biases stay as they are: in 32 bits, they are as good as exact.
     """
     inputs = {node.name: list(node.input) for node in exact.graph.node}
     model = onnx.ModelProto()
     model.CopyFrom(quantized)
+    rounded = next(list(node.output) for node in exact.graph.node if node.name == name)
     for node in model.graph.node:
         if node.name in inputs and node.name != name:
-            node.input[:] = inputs[node.name]
+            pairs = zip(node.input, inputs[node.name], strict=True)
+            node.input[:] = [taken if own in rounded else own for taken, own in pairs]
     there = {constant.name for constant in model.graph.initializer}
     there.update(name for node in model.graph.node for name in node.output)
     model.graph.initializer.extend(c for c in exact.graph.initializer if c.name not in there)
