@@ -21,7 +21,8 @@ def test_evaluate_prints_a_table_of_all_methods_and_writes_a_report(run: Run, fi
     codes, (_, *table), (_, *parts), (folder,) = map(str.splitlines, outcome.out.split("\n\n"))
     assert codes[0].startswith("cell codes: kappa ")
     assert codes[0].endswith(" of level 16; 32 training photos")
-    assert [line.split()[0] for line in table] == ["method", *METHODS]
+    told = [f"{method}:" for method in METHODS]  # what each of them is
+    assert [line.split()[0] for line in table] == ["method", *METHODS, *told]
     assert "hybrid" in [line.split()[0] for line in parts]
     assert folder == str(fitted / "report-test")
     assert set(read_predictions(fitted / "predictions-test.parquet").answers) == set(METHODS)
