@@ -92,10 +92,7 @@ def draw_map(
         image = Image.blend(picture, Image.new("RGB", image.size, "white"), 0.25)
     draw = ImageDraw.Draw(image, "RGBA")
     if cells is not None and len(cells):
-        darker = np.zeros(len(cells), bool) if photographed is None else photographed
-        for corners, is_dark in zip(s2.vertices(cells).tolist(), darker.tolist(), strict=True):
-            fill = _PHOTOGRAPHED if is_dark else _CELL
-            draw.polygon([plane.xy(*corner) for corner in corners], fill, _CELL_EDGE)
+        _draw_cells(draw, plane, cells, photographed)
     for fix in fixes:
         _draw_disk(draw, plane, fix, alpha=60 // len(fixes))
     if is_drive:
@@ -154,6 +151,18 @@ def bounds_around(places: Sequence[LatLon], *, margin_m: float) -> Bounds:
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
+
+
+def _draw_cells(
+    draw: ImageDraw.ImageDraw,
+    plane: _Plane,
+    cells: npt.NDArray[np.uint64],
+    photographed: npt.NDArray[np.bool_] | None,
+) -> None:
+    darker = np.zeros(len(cells), bool) if photographed is None else photographed
+    for corners, is_dark in zip(s2.vertices(cells).tolist(), darker.tolist(), strict=True):
+        fill = _PHOTOGRAPHED if is_dark else _CELL
+        draw.polygon([plane.xy(*corner) for corner in corners], fill, _CELL_EDGE)
 
 
 def _draw_disk(draw: ImageDraw.ImageDraw, plane: _Plane, fix: Fix, *, alpha: int) -> None:
