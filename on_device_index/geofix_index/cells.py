@@ -150,7 +150,7 @@ def neighbours(cells: npt.ArrayLike) -> Cells:
     face, i, j, size = _face_ij(ids)
     di, dj = np.array(_AROUND).T
     i, j = (k[..., None] + step * size[..., None] for k, step in ((i, di), (j, dj)))
-    leaf = _leaf_wrapped(face[..., None], i, j, size[..., None])
+    leaf = _cell_wrapped(face[..., None], i, j, size[..., None])
     bit = _lowest_bit(ids)[..., None]
     return np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit)
 
@@ -181,7 +181,7 @@ def bilinear_cells(
     right, up = x - column, y - row
     cells, weights = [], []
     for di, dj in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        leaf = _leaf_wrapped(face, (column + di) * size, (row + dj) * size, size)
+        leaf = _cell_wrapped(face, (column + di) * size, (row + dj) * size, size)
         bit = bit_of_level(level)
         cells.append(np.where(leaf == 0, leaf, (leaf & ~(bit - _ONE) & ~bit) | bit))
         weight = (right if di else 1 - right) * (up if dj else 1 - up)
@@ -299,7 +299,7 @@ def _face_ij(ids: Cells) -> tuple[Ints, Ints, Ints, Ints]:
     return face, i & -size, j & -size, size
 
 
-def _leaf_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
+def _cell_wrapped(face: Ints, i: Ints, j: Ints, size: Any) -> Cells:
     """Return the cell of `size` leaves at (i, j), which may lie beyond the face's edge, or a part.
 
     Returns 0 where the cell would lie beyond a corner of the cube.
