@@ -55,13 +55,12 @@ photos on seen streets, those with the smallest `accuracy_m` first. *Sure of 200
 `fix.is_sure(radius95_m=200)` lets through. In brackets: Wilson's 95 % interval, which takes photos
 of one drive for independent and so is too narrow.
 
-{said}"""
-_SAID = """Both radii hold what they should. The fifths show how sharp they are: the surest photos
-get a fortieth of the radius of the least sure ones, and the errors are so large. The ratio of
-medians is short of 0.6, since 61 % of photos are found within 100 m, and the middle one may as well
-be wrong. Photos of streets and districts that training never saw are less often `fixed` here than
-in the demo, and the radii of those that are hold far too little. The disk of 1 km finds one photo
-in six more. It takes longer in a pack of this size, where the whole is scanned in a tenth of a
+Both radii hold what they should. The fifths show how sharp they are: the surest photos get a
+fortieth of the radius of the least sure ones, and the errors are so large. The ratio of medians is
+short of 0.6, since 61 % of photos are found within 100 m, and the middle one may as well be wrong.
+Photos of streets and districts that training never saw are less often `fixed` here than in the
+demo, and the radii of those that are hold far too little. The disk of 1 km finds one photo in six
+more. It takes longer in a pack of this size, where the whole is scanned in a tenth of a
 millisecond: its cells have to be cut out, and the outside is looked at, too."""
 
 
@@ -81,7 +80,7 @@ def main() -> None:
     write_record(
         "trust_large_town",
         title="What a fix says about itself (large town)",
-        meaning=_MEANING.format(said=_SAID),
+        meaning=_MEANING,
         values=[*values, *time_priors(pack, seen)],
         command="python -m benchmarks.sdk_large_town build/large_town",
     )

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import strange_pictures
 from benchmarks.sdk_figures import (
     Fixes,
+    acted,
     area_under,
     coverage,
     fixes_from_lines,
@@ -92,6 +93,27 @@ def test_a_roc_of_two_normal_sets_has_the_area_of_theory() -> None:
     assert found_at(false, true, 0.05) == pytest.approx(0.26, abs=0.03)
     same, also = roc(np.zeros(5), np.zeros(5))
     assert area_under(same, also) == 0.5
+
+
+def test_what_is_acted_upon_is_what_a_fix_says_of_itself() -> None:
+    place = LatLon(47.37, 8.54)
+    cell = s2.token_from_cell(int(s2.cell_from_latlon(*place, level=16)))
+    told = [
+        Fix(
+            status, place, 50.0, radius95_m, None, confidence, (Candidate(cell, place, 0.9, 0.8),),
+            "tiny", prior_conflict=conflict,
+        )
+        for status in ("fixed", "ambiguous")
+        for radius95_m in (None, 200.0, 201.0)
+        for confidence in (0.79, 0.8)
+        for conflict in (False, True)
+    ]  # fmt: skip
+    lines = [{"lat": place.lat, "lon": place.lon, **said(fix)} for fix in told]
+    share, near = acted("x", fixes_from_lines(lines))
+    assert share.value == pytest.approx(
+        np.mean([fix.is_sure(radius95_m=200.0) for fix in told]), abs=1e-3
+    )
+    assert near.value == 1.0
 
 
 def test_lines_become_columns() -> None:
