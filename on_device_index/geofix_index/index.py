@@ -18,11 +18,15 @@ from geofix_index.shard import Rows, Shard
 # one is searched by its graph, which is faster there. Found by benchmarks/scan_or_graph.py.
 GRAPH_FROM_CELLS = 65_536
 EXPANSION = 256  # candidates that a graph search keeps, at least
+# Of so many cells the centres are kept once all shards are open: 24 bytes a cell, and a disk is cut
+# out by a look at each, which is faster there than to find its runs of cells.
+_CENTRES_UP_TO = 16_384
 _REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
 _FINER = 4**_REFINE_LEVELS  # blocks that one becomes at a step
 
 Cells = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float64]
 
 
 class Matches(NamedTuple):
@@ -45,6 +49,7 @@ class ShardSource:
         return self.num_cells
 
 
+_NO_CELLS, _NO_ROWS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 _Parts = Sequence[tuple[Shard, Rows | None]]  # shards, and which of their rows; None: all
 
 
@@ -91,12 +96,15 @@ class CellIndex:
         first, self._parents_last = s2.leaf_range(self._parents)
         if (self._parents_last[:-1] >= first[1:]).any():
             raise ValueError("shards overlap: each needs cells of its own")
+        # Where each shard's cells begin among all of them, and where the last end.
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
         self._lock = ForkSafeLock()
         self._everything: _Selection | None = None
         self._latest: tuple[Region, list[tuple[Shard, Rows]]] | None = None
         self._searched: tuple[Region, _Selection] | None = None
+        self._centres: Vectors | None = None  # (3, N), of a small index whose shards are all open
 
     def search(self, embedding: Floats, *, k: int, region: Region | None = None) -> Matches:
         """Return the `k` best cells, fewer where the index or the region has fewer.
@@ -114,17 +122,37 @@ class CellIndex:
             TypeError: a region that is none.
             ShardFormatError: a shard, opened now, is damaged.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}, want at least 1")
-        table = self.quantizer.lookup_table(embedding)
+        _check_k(k)
         selection = self._all() if region is None else self._inside(region)
-        found = [self._search_alone(shard, rows, table, k) for shard, rows in selection.alone]
-        return _best([*found, _search_together(selection, table, k)], k)
+        return self._search(selection, self.quantizer.lookup_table(embedding), k, scanned={})
+
+    def search_both(
+        self, embedding: Floats, *, k: int, region: Region, k_everywhere: int
+    ) -> tuple[Matches, Matches]:
+        """Return what `search` finds in a region, and everywhere; quicker than two searches.
+
+        Args:
+            embedding: (D,).
+            k: cells of the region, at least 1.
+            region: cells that the first matches are of.
+            k_everywhere: cells of the second matches, at least 1.
+
+        Raises:
+            ValueError: as `search` does.
+            TypeError: as `search` does.
+            ShardFormatError: as `search` does.
+        """
+        _check_k(k)
+        _check_k(k_everywhere)
+        table = self.quantizer.lookup_table(embedding)
+        scanned: dict[int, Floats] = {}
+        everywhere = self._search(self._all(), table, k_everywhere, scanned)
+        return self._search(self._inside(region), table, k, scanned), everywhere
 
     @property
     def num_cells(self) -> int:
         """How many cells there are."""
-        return sum(len(shard) for shard in self._shards)
+        return int(self._starts[-1])
 
     def num_cells_in(self, region: Region) -> int:
         """Return how many cells belong to a region; of the latest one that was asked for, at once.
@@ -137,16 +165,15 @@ class CellIndex:
     def cells_in(self, region: Region) -> Cells:
         """Return the cells of the index that belong to a region, ascending."""
         found = [shard.cells(rows) for shard, rows in self._rows_of(region)]
-        return np.concatenate([np.zeros(0, np.uint64), *found])
+        return np.concatenate([_NO_CELLS, *found])
 
     def rows_in(self, region: Region) -> Rows:
         """Return where `cells_in` stand among all cells of the index, which ascend."""
-        starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         found = [
-            starts[np.searchsorted(self._parents, np.uint64(shard.parent))] + rows
+            self._starts[np.searchsorted(self._parents, np.uint64(shard.parent))] + rows
             for shard, rows in self._rows_of(region)
         ]
-        return np.concatenate([np.zeros(0, np.int64), *found])
+        return np.concatenate([_NO_ROWS, *found])
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards[number]
@@ -161,6 +188,9 @@ class CellIndex:
     def _all(self) -> _Selection:
         if self._everything is None:
             shards = [self._shard(number) for number in range(len(self._shards))]
+            if self.num_cells <= _CENTRES_UP_TO:
+                cells = np.concatenate([_NO_CELLS, *(shard.cells() for shard in shards)])
+                self._centres = s2.centre_vectors(cells)
             self._everything = self._divide([(shard, None) for shard in shards])
         return self._everything
 
@@ -174,25 +204,50 @@ class CellIndex:
         """Part the shards that are searched together from those that are searched one by one."""
         library = kernel.load_kernel() if self._use_kernel else None
         if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
-            return _Selection(wanted, [], np.zeros(0, int), np.zeros(0, int), None)
-        alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
+            return _Selection(wanted, [], _NO_ROWS, _NO_ROWS, None)
         in_blocks = [shard for shard, _ in wanted if shard.blocks is not None]
+        if not in_blocks:
+            return _Selection(wanted, [], _NO_ROWS, _NO_ROWS, None)
+        alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
         parts = [shard.masked_blocks(rows) for shard, rows in wanted if shard.blocks is not None]
-        addresses, masks, first_row = (
-            np.concatenate([np.zeros(0, dtype), *(part[i] for part in parts)])
-            for i, dtype in enumerate((np.uintp, np.uint32, np.int64))
-        )
+        addresses, masks, first_row = (np.concatenate(part) for part in zip(*parts, strict=True))
         first_block = np.cumsum([0, *(len(part[0]) for part in parts)])[:-1]
-        shortlist = kernel.Shortlist(library, addresses, masks) if in_blocks else None
+        shortlist = kernel.Shortlist(library, addresses, masks)
         return _Selection(alone, in_blocks, first_block, first_row, shortlist)
 
-    def _search_alone(self, shard: Shard, rows: Rows | None, table: Floats, k: int) -> Matches:
+    def _search(
+        self, selection: _Selection, table: Floats, k: int, scanned: dict[int, Floats]
+    ) -> Matches:
+        found = [
+            self._search_alone(shard, rows, table, k, scanned) for shard, rows in selection.alone
+        ]
+        return _best([*found, _search_together(selection, table, k)], k)
+
+    def _search_alone(
+        self,
+        shard: Shard,
+        rows: Rows | None,
+        table: Floats,
+        k: int,
+        scanned: dict[int, Floats],
+    ) -> Matches:
         is_large = rows is None and len(shard) >= self._graph_from_cells
         if self._use_kernel and shard.has_graph and is_large:
             return Matches(*shard.search(table, k=k, expansion=EXPANSION))
-        scores = shard.scan(table, rows, use_kernel=self._use_kernel)
+        scores = self._scan(shard, rows, table, scanned)
         best = _top(scores, k)
         return Matches(shard.cells(best if rows is None else rows[best]), scores[best])
+
+    def _scan(
+        self, shard: Shard, rows: Rows | None, table: Floats, scanned: dict[int, Floats]
+    ) -> Floats:
+        """Return scores; those of whole shards are kept in `scanned`, and taken from there."""
+        if rows is not None and shard.parent in scanned:
+            return scanned[shard.parent][rows]
+        scores = shard.scan(table, rows, use_kernel=self._use_kernel)
+        if rows is None:
+            scanned[shard.parent] = scores
+        return scores
 
     def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
         """Return the shards that hold cells of a region, and the rows of these cells."""
@@ -204,6 +259,8 @@ class CellIndex:
     def _cut_out(self, region: Region) -> list[tuple[Shard, Rows]]:
         if not isinstance(region, Region):
             raise TypeError(f"region is {region!r}, want a Disk, a Box or a CellUnion")
+        if self._centres is not None and isinstance(region, Disk):
+            return self._rows_at(np.flatnonzero(region.holds(self._centres)))
         library = kernel.load_kernel() if self._use_kernel else None
         if library is not None and isinstance(region, Disk):
             runs = kernel.disk(
@@ -219,6 +276,16 @@ class CellIndex:
         admitted = [rows[region.admits(shard.cells(rows))] for shard, rows in found]
         return [
             (shard, rows) for (shard, _), rows in zip(found, admitted, strict=True) if len(rows)
+        ]
+
+    def _rows_at(self, places: Rows) -> list[tuple[Shard, Rows]]:
+        """Return the shards that hold places among all cells, ascending, and their rows there."""
+        ends = np.searchsorted(places, self._starts)
+        parts = zip(self._starts.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=False)
+        return [
+            (self._shard(number), places[begin:end] - start)
+            for number, (start, begin, end) in enumerate(parts)
+            if begin < end
         ]
 
     def _cover(self, region: Region) -> Cells:
@@ -250,10 +317,15 @@ class CellIndex:
         return found
 
 
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}, want at least 1")
+
+
 def _search_together(selection: _Selection, table: Floats, k: int) -> Matches:
     """Search the shards in blocks; among equal scores the smaller cell comes first."""
     if selection.shortlist is None:
-        return Matches(np.zeros(0, np.uint64), np.zeros(0, np.float32))
+        return Matches(_NO_CELLS, np.zeros(0, np.float32))
     numbers, scores = selection.shortlist.search(table, k)
     best = _top(scores, k)
     best = best[np.argsort(-scores[best], kind="stable")][:k]  # numbers ascend as cells do
@@ -274,7 +346,7 @@ def _top(scores: Floats, k: int) -> Rows:
 
 
 def _best(found: list[Matches], k: int) -> Matches:
-    cells = np.concatenate([np.zeros(0, np.uint64), *(matches.cells for matches in found)])
+    cells = np.concatenate([_NO_CELLS, *(matches.cells for matches in found)])
     scores = np.concatenate([np.zeros(0, np.float32), *(matches.scores for matches in found)])
     rows = _top(scores, k)
     order = rows[np.lexsort((cells[rows], -scores[rows]))][:k]

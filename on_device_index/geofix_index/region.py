@@ -7,6 +7,7 @@ never no too often, so an index can pass over most of its cells without a look a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -49,7 +50,7 @@ class Disk:
         if not 0 <= self.radius_m < float("inf"):
             raise ValueError(f"radius_m is {self.radius_m}, want 0 or more metres")
 
-    @property
+    @cached_property
     def centre(self) -> Floats:
         """Unit vector to the middle, (3,)."""
         return unit_vectors(self.lat, self.lon)
@@ -59,25 +60,29 @@ class Disk:
         """The radius in radians."""
         return self.radius_m / EARTH_RADIUS_M
 
-    @property
+    @cached_property
     def chord2(self) -> float:
         """The square of the radius, straight through the globe."""
         return float(_chord2(self.arc))
 
     def admits(self, cells: Cells) -> Mask:
         """Return which cells have their centre inside."""
-        return np.asarray(self._chord2_to(cells) <= self.chord2)
+        return self.holds(s2.centre_vectors(cells))
+
+    def holds(self, vectors: Floats) -> Mask:
+        """Return which unit vectors, (3, ...), lie inside."""
+        return np.asarray(self._chord2_to(vectors) <= self.chord2)
 
     def touches(self, cells: Cells) -> Mask:
         """Return which cells come near enough."""
         reach = (_reach_m(cells) + _ROUNDING_M) / EARTH_RADIUS_M
-        return np.asarray(self._chord2_to(cells) <= _chord2(self.arc + reach))
+        return np.asarray(self._chord2_to(s2.centre_vectors(cells)) <= _chord2(self.arc + reach))
 
-    def _chord2_to(self, cells: Cells) -> Floats:
+    def _chord2_to(self, vectors: Floats) -> Floats:
         # Chords compare as arcs do, and cost no sine for each cell.
-        x, y, z = s2.centre_vectors(cells)
-        x0, y0, z0 = self.centre
-        return np.asarray((x - x0) ** 2 + (y - y0) ** 2 + (z - z0) ** 2)
+        squares = vectors - self.centre.reshape(3, *[1] * (vectors.ndim - 1))
+        squares *= squares
+        return np.asarray(squares[0] + squares[1] + squares[2])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ shows outside, where the evidence then is.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from geofix.posterior import (
 from geofix.prior import Prior, log_weights
 from geofix_index import CellIndex, Matches
 from geofix_index import cells as s2
-from geofix_index.index import GRAPH_FROM_CELLS
 
 # Up to so many cells, which are scanned in a fraction of a millisecond, a search under a hard prior
 # always looks outside, too; in a larger pack where the inside leaves elsewhere more than this.
@@ -33,22 +32,28 @@ PROBE_ALWAYS_CELLS = 262_144
 PROBE_ELSEWHERE = 0.05
 _STRANGE_VIEW = 3.0  # nats: one in twenty that the picture is a photo like others
 PROBE_CANDIDATES = 64  # outside; its sum of evidence is that of the best few
-# Up to so many cells, where searches use no graph and are exact, a hard prior that admits much of a
-# pack gets no search of its own.
-ONE_SEARCH_CELLS = GRAPH_FROM_CELLS - 1
+_NONE = Matches(np.zeros(0, np.uint64), np.zeros(0, np.float32))
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best cells that were found for an embedding, in a pack and inside a prior."""
+    """The best cells that were found for an embedding inside a prior, and in the whole pack."""
 
-    matches: Matches  # best first
-    is_inside: npt.NDArray[np.bool_]  # (K,) the prior; all where there is none
+    inside: Matches  # best first; where there is no prior, of the pack
+    outside: Matches  # of the best of the pack those that are not inside
     num_cells: int  # of the pack
     num_inside: int  # of them inside the prior
     looked_outside: bool = True
+
+    @property
+    def matches(self) -> Matches:
+        """All of them, those of the inside first."""
+        return Matches(
+            np.concatenate([self.inside.cells, self.outside.cells]),
+            np.concatenate([self.inside.scores, self.outside.scores]),
+        )
 
 
 def elsewhere_logit(
@@ -117,61 +122,34 @@ def find(
     """
     num_cells, wanted = index.num_cells, max(k, NUM_CANDIDATES)
     if prior is None:
-        matches = index.search(embedding, k=wanted)
-        return Found(matches, _all(matches), num_cells, num_cells)
+        return Found(index.search(embedding, k=wanted), _NONE, num_cells, num_cells)
     if calibration is None and prior.density is not None:
         raise ValueError(
             f"the prior ({prior.description}) is soft, and this pack is not calibrated, so that it "
             "cannot be weighed against the photo: use Prior.disk, or build the pack with queries"
         )
-    if prior.density is None and _is_weighed(prior, calibration):
-        enough = max(k, PROBE_CANDIDATES)
-        found = _find_in_one_search(index, embedding, prior, wanted=wanted, enough=enough)
-        if found is not None:
-            return found
-    inside = index.search(embedding, k=wanted, region=prior.region)
-    num_inside = index.num_cells_in(prior.region)
-    if calibration is None or not _looks_outside(inside, calibration, prior, num_cells, elsewhere):
-        return Found(inside, _all(inside), num_cells, num_inside, looked_outside=False)
-    everywhere = index.search(embedding, k=PROBE_CANDIDATES if prior.density is None else wanted)
-    return Found(*_united(inside, everywhere), num_cells, num_inside)
+    outside = PROBE_CANDIDATES if prior.density is None else wanted
+    if not _is_weighed(prior, calibration) or num_cells > PROBE_ALWAYS_CELLS:
+        inside = index.search(embedding, k=wanted, region=prior.region)
+        num_inside = index.num_cells_in(prior.region)
+        if not _looks_outside(inside, calibration, prior, elsewhere):
+            return Found(inside, _NONE, num_cells, num_inside, looked_outside=False)
+        everywhere = index.search(embedding, k=outside)
+    else:
+        inside, everywhere = index.search_both(
+            embedding, k=wanted, region=prior.region, k_everywhere=outside
+        )
+        num_inside = index.num_cells_in(prior.region)
+    return Found(inside, _without(everywhere, inside), num_cells, num_inside)
 
 
-def _find_in_one_search(
-    index: CellIndex,
-    embedding: npt.NDArray[np.float32],
-    prior: Prior,
-    *,
-    wanted: int,
-    enough: int,
-) -> Found | None:
-    """Search everywhere, and tell which cells lie inside; None where that finds too few of them."""
-    num_cells = index.num_cells
-    if num_cells > ONE_SEARCH_CELLS:
-        return None
-    inside = index.cells_in(prior.region)
-    if len(inside) * wanted < enough * num_cells:  # chance would find too few
-        return None
-    matches = index.search(embedding, k=wanted)
-    nearest = np.minimum(np.searchsorted(inside, matches.cells), len(inside) - 1)
-    is_inside = inside[nearest] == matches.cells
-    if is_inside.sum() < min(enough, len(inside)):
-        return None
-    return Found(matches, is_inside, num_cells, len(inside))
-
-
-def _all(matches: Matches) -> npt.NDArray[np.bool_]:
-    return np.ones(len(matches.cells), bool)
-
-
-def _united(inside: Matches, everywhere: Matches) -> tuple[Matches, npt.NDArray[np.bool_]]:
-    """Return the matches of two searches, and which were found inside."""
-    # What is among the best of all cells and inside is among the best of the inside, too.
-    cells = np.concatenate([inside.cells, everywhere.cells])
-    scores = np.concatenate([inside.scores, everywhere.scores])
-    cells, first = np.unique(cells, return_index=True)
-    order = np.argsort(-scores[first], kind="stable")  # among equals the smaller cell
-    return Matches(cells[order], scores[first][order]), (first < len(inside.cells))[order]
+def _without(matches: Matches, others: Matches) -> Matches:
+    if len(others.cells) == 0:
+        return matches
+    known = np.sort(others.cells)
+    at = np.minimum(np.searchsorted(known, matches.cells), len(known) - 1)
+    new = known[at] != matches.cells
+    return Matches(matches.cells[new], matches.scores[new])
 
 
 def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
@@ -185,11 +163,12 @@ def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
 
 
 def _looks_outside(
-    inside: Matches, calibration: Calibration, prior: Prior, num_cells: int, elsewhere: float
+    inside: Matches, calibration: Calibration | None, prior: Prior, elsewhere: float
 ) -> bool:
-    if not _is_weighed(prior, calibration):
+    """Return whether a search of a large pack's inside leaves enough to look for elsewhere."""
+    if calibration is None or not _is_weighed(prior, calibration):
         return False
-    if prior.density is not None or num_cells <= PROBE_ALWAYS_CELLS:
+    if prior.density is not None:
         return True
     logits = inside.scores.astype(np.float64) / calibration.temperature
     share = elsewhere - float(np.logaddexp(log_sum(logits), elsewhere))
@@ -257,23 +236,6 @@ def nothing_inside(prior: Prior, manifest: Manifest) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Expected:
-    """All cells that were found, with what a photo says of them and what a prior does."""
-
-    matches: Matches  # of the highest scores first
-    logits: Floats  # (K,) scores over the temperature
-    prior: Floats  # (K,) n p and n, of `log_weights`
-    amounts_to: float
-    num_cells: int  # of the pack
-
-    def bayes_factor(self) -> float:
-        """Return what `bayes_factor` does."""
-        with np.errstate(divide="ignore"):
-            inside = log_sum(self.logits + np.log(self.prior)) - math.log(self.amounts_to)
-        return log_sum(self.logits) - math.log(self.num_cells) - inside
-
-
-@dataclass(frozen=True, slots=True)
 class _Weighed:
     """Candidates with what the prior adds to their logits."""
 
@@ -288,23 +250,52 @@ def _weigh(
     found: Found, calibration: Calibration | None, prior: Prior | None, elsewhere: float
 ) -> _Weighed:
     if prior is None or calibration is None or not _is_weighed(prior, calibration):
-        return _Weighed(found.matches, np.zeros(len(found.matches.cells)), elsewhere)
-    all_cells = _expected(found, calibration, prior)
-    matches, logits = all_cells.matches, all_cells.logits
-    weights = log_weights(all_cells.prior, all_cells.amounts_to, num_cells=found.num_cells)
-    elsewhere += math.log(all_cells.amounts_to / found.num_cells)
-    if prior.density is None:  # what lies outside is no answer
-        inside = all_cells.prior > 0
-        elsewhere = float(np.logaddexp(elsewhere, log_sum((logits + weights)[~inside])))
-        matches = Matches(matches.cells[inside], matches.scores[inside])
-        weights = weights[inside]  # all alike, so that the order stays
+        return _Weighed(found.inside, np.zeros(len(found.inside.cells)), elsewhere)
+    if prior.density is None:
+        weighed, factor = _weigh_hard(found, calibration, elsewhere)
     else:
-        order = np.lexsort((matches.cells, -(logits + weights)))
-        matches, weights = Matches(matches.cells[order], matches.scores[order]), weights[order]
+        weighed, factor = _weigh_soft(found, calibration, prior, elsewhere)
     if not found.looked_outside or calibration.conflict is None:
-        return _Weighed(matches, weights, elsewhere)
-    is_conflict = all_cells.bayes_factor() > max(calibration.conflict, 0.0)
-    return _Weighed(matches, weights, elsewhere, is_conflict, alone=log_sum(all_cells.logits))
+        return replace(weighed, alone=None)
+    return replace(weighed, is_conflict=factor > max(calibration.conflict, 0.0))
+
+
+def _weigh_hard(found: Found, calibration: Calibration, elsewhere: float) -> tuple[_Weighed, float]:
+    """Weigh what was found, and return the prior's Bayes factor, too; outside is no answer."""
+    inside = _evidence(found.inside, calibration)
+    outside = _evidence(found.outside, calibration)
+    alone = float(np.logaddexp(inside, outside))
+    amounts_to = max(1, found.num_inside)
+    weight, weight_outside = log_weights(
+        np.array([1.0, 0.0]), amounts_to, num_cells=found.num_cells
+    ).tolist()
+    elsewhere += math.log(amounts_to / found.num_cells)
+    elsewhere = float(np.logaddexp(elsewhere, outside + weight_outside))
+    weights = np.full(len(found.inside.cells), weight)
+    factor = alone - math.log(found.num_cells) - (inside - math.log(amounts_to))
+    return _Weighed(found.inside, weights, elsewhere, alone=alone), factor
+
+
+def _weigh_soft(
+    found: Found, calibration: Calibration, prior: Prior, elsewhere: float
+) -> tuple[_Weighed, float]:
+    """Weigh what was found, and return the prior's Bayes factor, too."""
+    cells, scores = found.matches
+    expected, amounts_to = prior.expected(cells)
+    logits = scores.astype(np.float64) / calibration.temperature
+    weights = log_weights(expected, amounts_to, num_cells=found.num_cells)
+    order = np.lexsort((cells, -(logits + weights)))
+    elsewhere += math.log(amounts_to / found.num_cells)
+    alone = log_sum(logits)
+    with np.errstate(divide="ignore"):
+        inside = log_sum(logits + np.log(expected))
+    factor = alone - math.log(found.num_cells) - (inside - math.log(amounts_to))
+    matches = Matches(cells[order], scores[order])
+    return _Weighed(matches, weights[order], elsewhere, alone=alone), factor
+
+
+def _evidence(matches: Matches, calibration: Calibration) -> float:
+    return log_sum(matches.scores.astype(np.float64) / calibration.temperature)
 
 
 def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
@@ -314,17 +305,9 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
     """
     if not found.looked_outside:
         return 0.0
-    return _expected(found, calibration, prior).bayes_factor()
-
-
-def _expected(found: Found, calibration: Calibration, prior: Prior) -> _Expected:
-    matches = found.matches
-    if prior.density is not None:
-        shares, amounts_to = prior.expected(matches.cells)
-    else:
-        shares, amounts_to = found.is_inside.astype(np.float64), float(max(1, found.num_inside))
-    logits = matches.scores.astype(np.float64) / calibration.temperature
-    return _Expected(matches, logits, shares, amounts_to, found.num_cells)
+    if prior.density is None:
+        return _weigh_hard(found, calibration, 0.0)[1]
+    return _weigh_soft(found, calibration, prior, 0.0)[1]
 
 
 def _prior_gain(

@@ -48,8 +48,11 @@ class StubIndex:
         best = rows[np.argsort(-self.scores[rows], kind="stable")][:k]
         return Matches(CELLS[best], self.scores[best])
 
-    def cells_in(self, region: object) -> npt.NDArray[np.uint64]:
-        return CELLS[self._rows(region)]
+    def search_both(
+        self, embedding: object, *, k: int, region: object, k_everywhere: int
+    ) -> tuple[Matches, Matches]:
+        inside = self.search(embedding, k=k, region=region)
+        return inside, self.search(embedding, k=k_everywhere)
 
     def num_cells_in(self, region: object) -> int:
         return len(self._rows(region))

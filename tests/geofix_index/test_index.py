@@ -144,14 +144,23 @@ def test_a_free_search_equals_brute_force(
 @given(regions(), st.integers(1, 40))
 def test_a_search_in_a_region_equals_brute_force_there(
     index: CellIndex,
+    shards: list[Shard],
     all_cells: Cells,
     brute_force: Callable[[Floats, int, Region | None], Matches],
     region: Region,
     k: int,
 ) -> None:
     query = np.cos(np.arange(16) * k).astype(np.float32)
-    assert_same(index.search(query, k=k, region=region), brute_force(query, k, region))
-    assert index.cells_in(region).tolist() == all_cells[region.admits(all_cells)].tolist()
+    wanted = all_cells[region.admits(all_cells)].tolist()
+    # An index that was searched everywhere keeps its centres; another one cuts regions out.
+    new = CellIndex(index.quantizer, shards)
+    index.search(query, k=1)
+    for each in (index, new):
+        assert_same(each.search(query, k=k, region=region), brute_force(query, k, region))
+        assert each.cells_in(region).tolist() == wanted
+    inside, everywhere = new.search_both(query, k=k, region=region, k_everywhere=2 * k)
+    assert_same(inside, brute_force(query, k, region))
+    assert_same(everywhere, brute_force(query, 2 * k, None))
 
 
 @pytest.mark.parametrize(
@@ -240,6 +249,9 @@ def test_an_index_without_shards_finds_nothing(
 def test_bad_arguments_are_refused(index: CellIndex, queries: Floats) -> None:
     with pytest.raises(ValueError, match="k is 0, want at least 1"):
         index.search(queries[0], k=0)
+    for k, k_everywhere in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="k is 0, want at least 1"):
+            index.search_both(queries[0], k=k, region=Disk(0, 0, 1), k_everywhere=k_everywhere)
     with pytest.raises(ValueError, match=r"shape \(12, 16\), want \(16,\)"):
         index.search(queries, k=1)
     with pytest.raises(TypeError, match=r"region is \(47.0, 8.0\), want a Disk, a Box"):
