@@ -146,7 +146,8 @@ def _coverage_facts(pack: RegionPack) -> Iterator[tuple[str, str]]:
     coverage = pack.coverage
     share = coverage.share_photographed
     known = "" if share is None else f", {100 * share:.0f} % with ground photos"
-    yield "coverage", f"{coverage.area_km2:.3g} km2, {coverage.cells_per_km2:.3g} cells/km2{known}"
+    areas = f"{coverage.cells_km2:.3g} of the {coverage.area_km2:.3g} km2 of the outline"
+    yield "coverage", f"cells on {areas}{known}"
     if coverage.expected is None:
         yield "expected", "not known: the pack was not calibrated, or is cut out of one that was"
     else:

@@ -72,8 +72,14 @@ class Coverage:
 
     @property
     def area_km2(self) -> float:
-        """The area of the union."""
+        """The area of the union, an outline of at most 64 cells: more than `cells_km2`."""
         return float(s2.area_m2(self.union).sum()) / 1e6
+
+    @property
+    def cells_km2(self) -> float:
+        """The area of the cells, taken to be as large as cells of the union are on average."""
+        depth = self.cell_level - s2.level_of(self.union).astype(np.int64)
+        return self.area_km2 * self.num_cells / float((4.0**depth).sum())
 
     @property
     def cells_per_km2(self) -> float:

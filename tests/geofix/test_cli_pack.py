@@ -1,6 +1,7 @@
 """`geofix pack` from the words of its command line to what it prints and its exit status."""
 
 import json
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,10 @@ def rows(text: str) -> dict[str, str]:
 
 def test_info_tells_coverage_and_what_to_expect(run: Run, told_pack: Path) -> None:
     told = rows(run("pack", "info", told_pack).out)
-    assert told["coverage"].endswith(" cells/km2, 100 % with ground photos")
+    assert re.fullmatch(
+        r"cells on (\S+) of the (\S+) km2 of the outline, 100 % with ground photos",
+        told["coverage"],
+    )
     assert told["expected"] == (
         "48 % of photos fixed (95 % of these within 100 m), median error 61 m, "
         "by 400 validation photos"

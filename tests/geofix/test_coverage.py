@@ -123,6 +123,7 @@ def test_the_union_contains_all_cells_and_little_more(
     row = np.searchsorted(first, region.cells, side="right") - 1
     assert (region.cells <= last[row]).all()
     cells_km2 = s2.area_m2(region.cells).sum() / 1e6
+    assert coverage.cells_km2 == pytest.approx(cells_km2, rel=0.01)
     assert cells_km2 <= coverage.area_km2 < 2.5 * cells_km2
     assert coverage.cells_per_km2 == pytest.approx(len(region.cells) / coverage.area_km2)
 
