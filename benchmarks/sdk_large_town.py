@@ -74,8 +74,8 @@ def main() -> None:
     test = read_photo_table(arguments.town / "photos.parquet")[0].of_split("test")
     if not arguments.saved:
         with saved.open("w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in _lines(pack, test))
-    values = list(_values(read_predictions(saved)))
+            file.writelines(json.dumps(line) + "\n" for line in predicted(pack, test))
+    values = list(values_of(read_predictions(saved)))
     seen = test[np.flatnonzero(test.columns["slice_area"] == SEEN)]
     write_record(
         "trust_large_town",
@@ -86,7 +86,8 @@ def main() -> None:
     )
 
 
-def _lines(pack: Path, test: PhotoTable) -> Iterator[Line]:
+def predicted(pack: Path, test: PhotoTable) -> Iterator[Line]:
+    """Yield what a pack says of photos, and of those on seen streets with a disk of 1 km."""
     rng = np.random.default_rng(SEED)
     with Localizer.open(pack) as localizer:
         for row in range(len(test)):
@@ -101,7 +102,9 @@ def _lines(pack: Path, test: PhotoTable) -> Iterator[Line]:
                 yield {"set": WIDE, **photo, **said(fix)}
 
 
-def _values(lines: list[Line]) -> Iterator[Value]:
+def values_of(lines: list[Line]) -> Iterator[Value]:
+    """Yield coverage, sharpness, reliability, and what one may act on, of `predicted` lines."""
+
     def fixes_of(name: str, area: str) -> Fixes:
         own = [line for line in lines if (line["set"], line["slice_area"]) == (name, area)]
         return fixes_from_lines(own)
