@@ -128,18 +128,19 @@ def find(
             f"the prior ({prior.description}) is soft, and this pack is not calibrated, so that it "
             "cannot be weighed against the photo: use Prior.disk, or build the pack with queries"
         )
-    outside = PROBE_CANDIDATES if prior.density is None else wanted
-    if not _is_weighed(prior, calibration) or num_cells > PROBE_ALWAYS_CELLS:
-        inside = index.search(embedding, k=wanted, region=prior.region)
-        num_inside = index.num_cells_in(prior.region)
-        if not _looks_outside(inside, calibration, prior, elsewhere):
-            return Found(inside, _NONE, num_cells, num_inside, looked_outside=False)
-        everywhere = index.search(embedding, k=outside)
-    else:
+    is_soft = prior.density is not None
+    if _is_weighed(prior, calibration) and (is_soft or num_cells <= PROBE_ALWAYS_CELLS):
+        outside = wanted if is_soft else PROBE_CANDIDATES
         inside, everywhere = index.search_both(
             embedding, k=wanted, region=prior.region, k_everywhere=outside
         )
-        num_inside = index.num_cells_in(prior.region)
+    else:
+        inside = index.search(embedding, k=wanted, region=prior.region)
+        if not _is_doubtful(inside, calibration, elsewhere):
+            num_inside = index.num_cells_in(prior.region)
+            return Found(inside, _NONE, num_cells, num_inside, looked_outside=False)
+        everywhere = index.search(embedding, k=PROBE_CANDIDATES)
+    num_inside = index.num_cells_in(prior.region)
     return Found(inside, _without(everywhere, inside), num_cells, num_inside)
 
 
@@ -162,16 +163,11 @@ def _is_weighed(prior: Prior | None, calibration: Calibration | None) -> bool:
     return prior.density is not None or calibration.conflict is not None
 
 
-def _looks_outside(
-    inside: Matches, calibration: Calibration | None, prior: Prior, elsewhere: float
-) -> bool:
-    """Return whether a search of a large pack's inside leaves enough to look for elsewhere."""
-    if calibration is None or not _is_weighed(prior, calibration):
+def _is_doubtful(inside: Matches, calibration: Calibration | None, elsewhere: float) -> bool:
+    """Return whether what a hard prior admits leaves so much to elsewhere that one looks there."""
+    if calibration is None or calibration.conflict is None:
         return False
-    if prior.density is not None:
-        return True
-    logits = inside.scores.astype(np.float64) / calibration.temperature
-    share = elsewhere - float(np.logaddexp(log_sum(logits), elsewhere))
+    share = elsewhere - float(np.logaddexp(_evidence(inside, calibration), elsewhere))
     return share > math.log(PROBE_ELSEWHERE)
 
 
@@ -295,6 +291,7 @@ def _weigh_soft(
 
 
 def _evidence(matches: Matches, calibration: Calibration) -> float:
+    """Return the logarithm of the sum of exp(s / T)."""
     return log_sum(matches.scores.astype(np.float64) / calibration.temperature)
 
 
