@@ -50,6 +50,7 @@ class ShardSource:
 
 
 _NO_CELLS, _NO_ROWS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+_Kept = dict[int, Floats | None]  # scores of all cells of a shard, by its parent; None: not yet
 _Parts = Sequence[tuple[Shard, Rows | None]]  # shards, and which of their rows; None: all
 
 
@@ -122,14 +123,16 @@ class CellIndex:
             TypeError: a region that is none.
             ShardFormatError: a shard, opened now, is damaged.
         """
-        _check_k(k)
+        _check_number("k", k)
         selection = self._all() if region is None else self._inside(region)
-        return self._search(selection, self.quantizer.lookup_table(embedding), k, scanned={})
+        return self._search(selection, self.quantizer.lookup_table(embedding), k)
 
     def search_both(
         self, embedding: Floats, *, k: int, region: Region, k_everywhere: int
     ) -> tuple[Matches, Matches]:
-        """Return what `search` finds in a region, and everywhere; quicker than two searches.
+        """Return what `search` finds in a region, and everywhere.
+
+        Each shard that `search` scans cell by cell is scanned once for both.
 
         Args:
             embedding: (D,).
@@ -142,12 +145,13 @@ class CellIndex:
             TypeError: as `search` does.
             ShardFormatError: as `search` does.
         """
-        _check_k(k)
-        _check_k(k_everywhere)
+        _check_number("k", k)
+        _check_number("k_everywhere", k_everywhere)
         table = self.quantizer.lookup_table(embedding)
-        scanned: dict[int, Floats] = {}
-        everywhere = self._search(self._all(), table, k_everywhere, scanned)
-        return self._search(self._inside(region), table, k, scanned), everywhere
+        all_cells, inside = self._all(), self._inside(region)
+        kept: _Kept = {shard.parent: None for shard, _ in inside.alone}
+        everywhere = self._search(all_cells, table, k_everywhere, kept)
+        return self._search(inside, table, k, kept), everywhere
 
     @property
     def num_cells(self) -> int:
@@ -216,37 +220,32 @@ class CellIndex:
         return _Selection(alone, in_blocks, first_block, first_row, shortlist)
 
     def _search(
-        self, selection: _Selection, table: Floats, k: int, scanned: dict[int, Floats]
+        self, selection: _Selection, table: Floats, k: int, kept: _Kept | None = None
     ) -> Matches:
+        """Search a selection; for `kept`, see `_scan`."""
         found = [
-            self._search_alone(shard, rows, table, k, scanned) for shard, rows in selection.alone
+            self._search_alone(shard, rows, table, k, kept or {}) for shard, rows in selection.alone
         ]
         return _best([*found, _search_together(selection, table, k)], k)
 
     def _search_alone(
-        self,
-        shard: Shard,
-        rows: Rows | None,
-        table: Floats,
-        k: int,
-        scanned: dict[int, Floats],
+        self, shard: Shard, rows: Rows | None, table: Floats, k: int, kept: _Kept
     ) -> Matches:
         is_large = rows is None and len(shard) >= self._graph_from_cells
         if self._use_kernel and shard.has_graph and is_large:
             return Matches(*shard.search(table, k=k, expansion=EXPANSION))
-        scores = self._scan(shard, rows, table, scanned)
+        scores = self._scan(shard, rows, table, kept)
         best = _top(scores, k)
         return Matches(shard.cells(best if rows is None else rows[best]), scores[best])
 
-    def _scan(
-        self, shard: Shard, rows: Rows | None, table: Floats, scanned: dict[int, Floats]
-    ) -> Floats:
-        """Return scores; those of whole shards are kept in `scanned`, and taken from there."""
-        if rows is not None and shard.parent in scanned:
-            return scanned[shard.parent][rows]
+    def _scan(self, shard: Shard, rows: Rows | None, table: Floats, kept: _Kept) -> Floats:
+        """Return scores; of whole shards that `kept` names it keeps them there for their rows."""
+        whole = kept.get(shard.parent)
+        if whole is not None and rows is not None:
+            return whole[rows]
         scores = shard.scan(table, rows, use_kernel=self._use_kernel)
-        if rows is None:
-            scanned[shard.parent] = scores
+        if rows is None and shard.parent in kept:
+            kept[shard.parent] = scores
         return scores
 
     def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
@@ -317,9 +316,9 @@ class CellIndex:
         return found
 
 
-def _check_k(k: int) -> None:
+def _check_number(name: str, k: int) -> None:
     if k < 1:
-        raise ValueError(f"k is {k}, want at least 1")
+        raise ValueError(f"{name} is {k}, want at least 1")
 
 
 def _search_together(selection: _Selection, table: Floats, k: int) -> Matches:

@@ -6,8 +6,7 @@ never no too often, so an index can pass over most of its cells without a look a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -44,23 +43,22 @@ class Disk:
     lat: float
     lon: float
     radius_m: float
+    centre: Floats = field(init=False, repr=False, compare=False)  # (3,) unit vector, read-only
 
     def __post_init__(self) -> None:
         _check_position(self.lat, self.lon)
         if not 0 <= self.radius_m < float("inf"):
             raise ValueError(f"radius_m is {self.radius_m}, want 0 or more metres")
-
-    @cached_property
-    def centre(self) -> Floats:
-        """Unit vector to the middle, (3,)."""
-        return unit_vectors(self.lat, self.lon)
+        centre = unit_vectors(self.lat, self.lon)
+        centre.flags.writeable = False
+        object.__setattr__(self, "centre", centre)
 
     @property
     def arc(self) -> float:
         """The radius in radians."""
         return self.radius_m / EARTH_RADIUS_M
 
-    @cached_property
+    @property
     def chord2(self) -> float:
         """The square of the radius, straight through the globe."""
         return float(_chord2(self.arc))

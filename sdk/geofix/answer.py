@@ -42,7 +42,7 @@ class Found:
     """The best cells that were found for an embedding inside a prior, and in the whole pack."""
 
     inside: Matches  # best first; where there is no prior, of the pack
-    outside: Matches  # of the best of the pack those that are not inside
+    outside: Matches  # of the best of the pack those that are not among these
     num_cells: int  # of the pack
     num_inside: int  # of them inside the prior
     looked_outside: bool = True
@@ -167,8 +167,8 @@ def _is_doubtful(inside: Matches, calibration: Calibration | None, elsewhere: fl
     """Return whether what a hard prior admits leaves so much to elsewhere that one looks there."""
     if calibration is None or calibration.conflict is None:
         return False
-    share = elsewhere - float(np.logaddexp(_evidence(inside, calibration), elsewhere))
-    return share > math.log(PROBE_ELSEWHERE)
+    # As odds, which are sound where all evidence is elsewhere (infinite) or none inside, too.
+    return _evidence(inside, calibration) < elsewhere + math.log(1 / PROBE_ELSEWHERE - 1)
 
 
 def fix_from_found(
@@ -200,7 +200,7 @@ def fix_from_found(
         confidence=answer.confidence,
         candidates=_candidates(weighed.matches, answer, k),
         pack_id=pack_id,
-        prior_conflict=weighed.is_conflict,
+        prior_conflict=_is_conflict(weighed.factor, calibration),
         prior_gain=_prior_gain(weighed, calibration, answer, elsewhere),
     )
 
@@ -238,8 +238,8 @@ class _Weighed:
     matches: Matches  # the most probable first
     log_weights: Floats  # (K,)
     elsewhere: float  # logit of all else
-    is_conflict: bool = False
     alone: float | None = None  # logit of all cells that were found, without the prior
+    factor: float = 0.0  # of `bayes_factor`
 
 
 def _weigh(
@@ -248,46 +248,60 @@ def _weigh(
     if prior is None or calibration is None or not _is_weighed(prior, calibration):
         return _Weighed(found.inside, np.zeros(len(found.inside.cells)), elsewhere)
     if prior.density is None:
-        weighed, factor = _weigh_hard(found, calibration, elsewhere)
+        weighed = _weigh_hard(found, calibration, elsewhere)
     else:
-        weighed, factor = _weigh_soft(found, calibration, prior, elsewhere)
-    if not found.looked_outside or calibration.conflict is None:
-        return replace(weighed, alone=None)
-    return replace(weighed, is_conflict=factor > max(calibration.conflict, 0.0))
+        weighed = _weigh_soft(found, calibration, prior, elsewhere)
+    if found.looked_outside and calibration.conflict is not None:
+        return weighed
+    return replace(weighed, alone=None, factor=0.0)
 
 
-def _weigh_hard(found: Found, calibration: Calibration, elsewhere: float) -> tuple[_Weighed, float]:
-    """Weigh what was found, and return the prior's Bayes factor, too; outside is no answer."""
+def _weigh_hard(found: Found, calibration: Calibration, elsewhere: float) -> _Weighed:
+    """Weigh what was found; what lies outside is no answer."""
     inside = _evidence(found.inside, calibration)
     outside = _evidence(found.outside, calibration)
-    alone = float(np.logaddexp(inside, outside))
-    amounts_to = max(1, found.num_inside)
+    num_cells, amounts_to = found.num_cells, max(1, found.num_inside)
     weight, weight_outside = log_weights(
-        np.array([1.0, 0.0]), amounts_to, num_cells=found.num_cells
+        np.array([1.0, 0.0]), amounts_to, num_cells=num_cells
     ).tolist()
-    elsewhere += math.log(amounts_to / found.num_cells)
-    elsewhere = float(np.logaddexp(elsewhere, outside + weight_outside))
-    weights = np.full(len(found.inside.cells), weight)
-    factor = alone - math.log(found.num_cells) - (inside - math.log(amounts_to))
-    return _Weighed(found.inside, weights, elsewhere, alone=alone), factor
+    elsewhere += math.log(amounts_to / num_cells)
+    alone = float(np.logaddexp(inside, outside))
+    return _Weighed(
+        found.inside,
+        np.full(len(found.inside.cells), weight),
+        float(np.logaddexp(elsewhere, outside + weight_outside)),
+        alone=alone,
+        factor=_factor(alone, inside, amounts_to, num_cells),
+    )
 
 
-def _weigh_soft(
-    found: Found, calibration: Calibration, prior: Prior, elsewhere: float
-) -> tuple[_Weighed, float]:
-    """Weigh what was found, and return the prior's Bayes factor, too."""
+def _weigh_soft(found: Found, calibration: Calibration, prior: Prior, elsewhere: float) -> _Weighed:
     cells, scores = found.matches
     expected, amounts_to = prior.expected(cells)
     logits = scores.astype(np.float64) / calibration.temperature
     weights = log_weights(expected, amounts_to, num_cells=found.num_cells)
     order = np.lexsort((cells, -(logits + weights)))
-    elsewhere += math.log(amounts_to / found.num_cells)
     alone = log_sum(logits)
     with np.errstate(divide="ignore"):
         inside = log_sum(logits + np.log(expected))
-    factor = alone - math.log(found.num_cells) - (inside - math.log(amounts_to))
-    matches = Matches(cells[order], scores[order])
-    return _Weighed(matches, weights[order], elsewhere, alone=alone), factor
+    return _Weighed(
+        Matches(cells[order], scores[order]),
+        weights[order],
+        elsewhere + math.log(amounts_to / found.num_cells),
+        alone=alone,
+        factor=_factor(alone, inside, amounts_to, found.num_cells),
+    )
+
+
+def _factor(alone: float, inside: float, amounts_to: float, num_cells: int) -> float:
+    """Return the Bayes factor, in nats, of summed evidence: of all cells, and of the prior's."""
+    return (alone - math.log(num_cells)) - (inside - math.log(amounts_to))
+
+
+def _is_conflict(factor: float, calibration: Calibration | None) -> bool:
+    if calibration is None or calibration.conflict is None:
+        return False
+    return factor > max(calibration.conflict, 0.0)
 
 
 def _evidence(matches: Matches, calibration: Calibration) -> float:
@@ -303,8 +317,8 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
     if not found.looked_outside:
         return 0.0
     if prior.density is None:
-        return _weigh_hard(found, calibration, 0.0)[1]
-    return _weigh_soft(found, calibration, prior, 0.0)[1]
+        return _weigh_hard(found, calibration, elsewhere=0.0).factor
+    return _weigh_soft(found, calibration, prior, elsewhere=0.0).factor
 
 
 def _prior_gain(

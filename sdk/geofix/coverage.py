@@ -72,7 +72,7 @@ class Coverage:
 
     @property
     def area_km2(self) -> float:
-        """The area of the union, an outline of at most 64 cells: more than `cells_km2`."""
+        """The area of the union, an outline of at most 64 cells: `cells_km2` or more."""
         return float(s2.area_m2(self.union).sum()) / 1e6
 
     @property

@@ -274,6 +274,34 @@ def test_a_right_disk_is_no_conflict(localizer: Localizer, region: TinyRegion) -
         assert (fix.cell, fix.prior_conflict) == (region.tokens[row], False)
 
 
+def test_a_disk_of_much_of_a_pack_gives_the_posterior_over_all_cells(
+    localizer: Localizer, region: TinyRegion
+) -> None:
+    _, index = localizer._opened()
+    calibration = localizer._calibration()
+    assert calibration is not None
+    rng = np.random.default_rng(4)
+    for row in range(0, len(region.cells), 12):
+        # A weak photo and a disk that may be wrong: much lies outside, spread over many cells.
+        noise = rng.normal(0, 1, region.cell_codes.shape[1])
+        mixed = region.cell_codes[row] + 1.5 * noise / np.linalg.norm(noise)
+        embedding = (mixed / np.linalg.norm(mixed)).astype(np.float32)
+        centre = s2.latlon_from_cell(region.cells[-1 - row]).tolist()
+        prior = Prior.disk(*centre, radius_m=1000)
+        fix = localizer.search(embedding, prior=prior, k=len(region.cells))
+        cells, scores = index.search(embedding, k=len(region.cells))
+        inside = prior.region.admits(cells)
+        assert 0.1 < inside.mean() < 1
+        num, share = len(cells), 1 / inside.sum()
+        density = np.where(inside, 0.95 * share + 0.05 / num, 0.05 / num)
+        mass = density * np.exp(scores.astype(float) / calibration.temperature)
+        rest = math.exp(elsewhere_logit(calibration, num_cells=num)) / num
+        wanted = dict(zip(cells.tolist(), mass / (mass.sum() + rest), strict=True))
+        for candidate in fix.candidates:
+            own = wanted[s2.cell_from_token(candidate.cell)]
+            assert candidate.probability == pytest.approx(own, abs=0.01)
+
+
 def test_a_soft_prior_is_weighed_in_a_pack(localizer: Localizer, region: TinyRegion) -> None:
     lat, lon = s2.latlon_from_cell(region.cells[-1]).tolist()
     fix = localizer.localize(region.pictures[0], prior=Prior.gaussian(lat, lon, sigma_m=100))

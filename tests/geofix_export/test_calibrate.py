@@ -90,6 +90,16 @@ def test_few_queries_take_the_largest_factor(index: CellIndex, region: TinyRegio
     assert calibrated(index, far, region).conflict == pytest.approx(np.log(19))
 
 
+def test_the_factor_of_a_large_pack_is_measured_as_that_of_a_small_one(
+    index: CellIndex, region: TinyRegion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = noisy_queries(region, noise=0.2, seed=0)
+    small = calibrated(index, queries, region).conflict
+    assert small
+    monkeypatch.setattr("geofix.answer.PROBE_ALWAYS_CELLS", 0)  # a pack of more cells is large
+    assert calibrated(index, queries, region).conflict == pytest.approx(small)
+
+
 def test_lone_cells_are_as_far_apart_as_they_are() -> None:
     cells = np.sort(s2.descendants(s2.cell_from_latlon(47.37, 8.54, level=12), level=20))
     assert calibrate_module._spacing_m(cells) == pytest.approx(s2.mean_edge_m(20), rel=0.25)

@@ -163,6 +163,31 @@ def test_a_search_in_a_region_equals_brute_force_there(
     assert_same(everywhere, brute_force(query, 2 * k, None))
 
 
+@pytest.mark.parametrize("graph_from_cells", [1, 1_000_000])
+@pytest.mark.parametrize("kinds", [("scan",), ("usearch",), ("scan", "usearch")])
+def test_both_searches_at_once_are_the_two_searches(
+    quantizers: dict[int, ProductQuantizer],
+    queries: Floats,
+    kinds: tuple[str, ...],
+    graph_from_cells: int,
+) -> None:
+    quantizer = quantizers[4]  # whose scans lie in blocks
+    rng = np.random.default_rng(3)
+    shards = []
+    for number, parent in enumerate(s2.descendants(PARENT, level=10).tolist()):
+        cells = some_cells(parent, level=16, num=70)
+        pq_codes = rng.integers(0, 256, (70, 4)).astype(np.uint8)
+        kind = kinds[number % len(kinds)]
+        files = build_shard(cells, pq_codes, quantizer, parent=parent, kind=kind)
+        shards.append(Shard.open(files.cells, files.payload, quantizer))
+    index = CellIndex(quantizer, shards, graph_from_cells=graph_from_cells)
+    part = CellUnion([shards[1].parent, int(shards[2].cells()[0])])
+    for region in (part, CellUnion([PARENT]), CellUnion([])):
+        inside, everywhere = index.search_both(queries[0], k=90, region=region, k_everywhere=9)
+        assert_same(inside, index.search(queries[0], k=90, region=region))
+        assert_same(everywhere, index.search(queries[0], k=9))
+
+
 @pytest.mark.parametrize(
     ("region", "lons"),
     [
@@ -249,8 +274,8 @@ def test_an_index_without_shards_finds_nothing(
 def test_bad_arguments_are_refused(index: CellIndex, queries: Floats) -> None:
     with pytest.raises(ValueError, match="k is 0, want at least 1"):
         index.search(queries[0], k=0)
-    for k, k_everywhere in ((0, 1), (1, 0)):
-        with pytest.raises(ValueError, match="k is 0, want at least 1"):
+    for k, k_everywhere, name in ((0, 1, "k"), (1, 0, "k_everywhere")):
+        with pytest.raises(ValueError, match=f"^{name} is 0, want at least 1"):
             index.search_both(queries[0], k=k, region=Disk(0, 0, 1), k_everywhere=k_everywhere)
     with pytest.raises(ValueError, match=r"shape \(12, 16\), want \(16,\)"):
         index.search(queries, k=1)
