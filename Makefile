@@ -1,7 +1,7 @@
 # make demo    the main job end to end on the built-in town      make test    all tests
 # make check   style, types, import layers                       make results docs/results.md
 # make stress  tests that take minutes                           make bench   is this slower than HEAD?
-# make large-town  the large town: draw, train, and measure everything anew (an hour and a half on two cores)
+# make large-town  the large town: draw, train, and measure everything anew (two hours on two cores)
 #
 # Choose another torch build, for instance one for CUDA, through PIP_ARGS:
 #   make demo PIP_ARGS="--extra-index-url <the index that pytorch.org names for your machine>"
