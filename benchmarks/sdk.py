@@ -56,23 +56,24 @@ hold 68 % if all photos got the same. In brackets: Wilson's 95 % interval.
 
 ![Reliability, risk against coverage, ROC of "unknown"](images/trust.png)
 
-On streets that were photographed for training both radii hold what they should, within the error of
-so many photos; noise, skies, walls and real streets are told to be unknown, by image statistics.
-*Fifths*: of the seen streets' photos, those with the smallest `accuracy_m` first. *Sure of 200 m*:
-what `fix.is_sure(radius95_m=200)` lets through. The radii follow the errors, and the ratio of
-medians is missed all the same: two of three photos are answered within 100 m, so the radius that
-holds 68 % of all lies just where the wrong answers begin, and so does that of a photo of middling
-confidence. Where fewer are found it is far out ("large town", below). Tried, and no better than
-0.80: quantile regression by gradient-boosted trees on nine features of the scores; positions by the
+On streets that were photographed for training both radii hold what they should, within the error
+of so many photos; noise, skies, walls and real streets are told to be unknown, by image
+statistics. *Fifths*: of the seen streets' photos, those with the smallest `accuracy_m` first.
+*Sure of 200 m*: what `fix.is_sure(radius95_m=200)` lets through. The radii follow the errors,
+and the ratio of medians is missed all the same: two of three photos are answered within 100 m,
+so the radius that holds 68 % of all lies just where the wrong answers begin, and so does that of
+a photo of middling confidence. An oracle that tells which answers are within 100 m has the ratio
+in the first line of the fifths, so that 0.6 leaves little room. Tried, and no better than 0.80:
+quantile regression by gradient-boosted trees on nine features of the scores; positions by the
 training photos themselves, which bring the median error from 60 to 38 m for eight times the
-database, and not the ratio. Confidence below 0.2 is too low: these are photos that look strange and
-are found all the same. Photos by phone, one in six of the validation photos, are worse off than the
-radii say. On streets and in districts without training photos radii and confidence are far too
-good: those photos are answered with places that were photographed, and score like others. Neither
-scores (area 0.6) nor how far embeddings lie from the subspace of training embeddings (0.8 for the
-districts, 0.6 for another town) tell them well enough; nor does "unknown" tell a photo of another
-such town. Views: photos taken within 15 m (two) or 25 m (four) that look at least 40 degrees apart
-stand for a rig."""
+database, and not the ratio. Confidence below 0.2 is too low: these are photos that look strange
+and are found all the same. Photos by phone, one in six of the validation photos, are worse off
+than the radii say. On streets and in districts without training photos radii and confidence are
+far too good: those photos are answered with places that were photographed, and score like
+others. Neither scores (area 0.6) nor how far embeddings lie from the subspace of training
+embeddings (0.8 for the districts, 0.6 for another town) tell them well enough; nor does
+"unknown" tell a photo of another such town. Views: photos taken within 15 m (two) or 25 m (four)
+that look at least 40 degrees apart stand for a rig."""
 
 _PRIORS = """Disks around test photos of the demo's driven streets, through the finished pack.
 Right: the truth is anywhere inside; wrong: it lies 100 to 600 m beyond the edge. Wanted: 95 % of
@@ -84,12 +85,11 @@ What falls short: eight of ten are noticed. A wrong prior shows only where the t
 clearly better than the best place inside, and this encoder puts the true place first for two of
 three photos. Tried without a gain worth a line of code: the best score outside against the best
 inside (three points more), evidence at other temperatures, a logistic regression on evidence and
-numbers of cells (three points more). A disk of 1 km around this pack, 1.7 km wide,
-says little, and finds more. It is not quite free: its cells are cut out anew for each place, which
-takes a tenth of a millisecond, and weighed. A disk with few of the cells costs a search of its own,
-too, beside the look outside; in a pack of a million cells any disk is much faster than none, since
-it is looked at alone ("A million cells"). Search and posterior are timed with and without a prior
-in changing order, each three times, of which the fastest counts."""
+numbers of cells (three points more). A disk of 1 km around this pack, 1.7 km wide, says little,
+and finds more. It is not quite free: its cells are cut out anew for each place, and weighed
+against the outside; one scan serves both. In a pack of a million cells any disk is much faster
+than none, since it is looked at alone ("A million cells"). Search and posterior are timed with
+and without a prior in changing order, each three times, of which the fastest counts."""
 
 _UNION_SQUARE = """Real learned codes of 5,000 places in Manhattan, some 10 m apart, of 16
 dimensions: half of the queries calibrate, the other half is tested. *Its own place is there*:
