@@ -148,10 +148,12 @@ def _coverage_facts(pack: RegionPack) -> Iterator[tuple[str, str]]:
     known = "" if share is None else f", {100 * share:.0f} % with ground photos"
     areas = f"{coverage.cells_km2:.3g} of the {coverage.area_km2:.3g} km2 of the outline"
     yield "coverage", f"cells on {areas}{known}"
-    if coverage.expected is None:
-        yield "expected", "not known: the pack was not calibrated, or is cut out of one that was"
-    else:
+    if coverage.expected is not None:
         yield "expected", _expected_text(coverage.expected)
+    elif "extracted" in pack.manifest.provenance:
+        yield "expected", "not known: the pack is cut out of another, which may know"
+    else:
+        yield "expected", "not known: no validation photos came with the pack"
 
 
 def _facts_at(pack: RegionPack, place: LatLon) -> Iterator[tuple[str, str]]:
@@ -161,7 +163,9 @@ def _facts_at(pack: RegionPack, place: LatLon) -> Iterator[tuple[str, str]]:
         False: "a cell known from above alone",
         None: "a cell",
     }
-    lost = "no cell: a photo taken here has no right answer (are lat and lon swapped?)"
+    lost = "no cell: a photo taken here has no right answer"
+    if abs(place.lon) <= 90 and pack.coverage.contains(place.lon, place.lat):
+        lost += " (are lat and lon swapped?)"
     covered = own[here.photographed] if here.contains else lost
     share = here.share_photographed
     known = "" if share is None else f", {100 * share:.0f} % with ground photos"

@@ -19,14 +19,26 @@ Cells = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class LocalCoverage:
-    """What a pack has around a place."""
+    """What a pack has around a place.
 
-    contains: bool  # a cell at the place itself
-    num_cells: int  # whose centre lies in the disk that was asked for
-    cells_per_km2: float  # in it
-    share_photographed: float | None  # of these cells; None: the pack does not say, or none
-    expected: Validation | None  # of photos taken in such places; None: not known
-    photographed: bool | None = None  # the cell at the place; None: the pack does not say, or none
+    Attributes:
+        contains: whether there is a cell at the place itself.
+        num_cells: cells whose centre lies in the disk that was asked for.
+        cells_per_km2: in the disk.
+        share_photographed: of these cells those that ground photos were trained on; None where the
+            pack does not say, or has none there.
+        expected: how validation photos from anywhere in the pack were answered that were taken in
+            cells like the one at the place, photographed or not; None where it is not known.
+        photographed: whether ground photos were trained on in the cell at the place; None where the
+            pack does not say, or has no cell there.
+    """
+
+    contains: bool
+    num_cells: int
+    cells_per_km2: float
+    share_photographed: float | None
+    expected: Validation | None
+    photographed: bool | None = None
 
 
 class Coverage:

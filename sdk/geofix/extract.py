@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geofix.answer import nothing_inside
 from geofix.coverage import bits_at
 from geofix.errors import PriorOutsidePack
 from geofix.manifest import EncoderEntry, Manifest, ShardEntry
@@ -48,10 +49,7 @@ def extract_pack(
     manifest, quantizer = pack.manifest, pack.quantizer()
     inside = pack.index().cells_in(prior.region)
     if len(inside) == 0:
-        raise PriorOutsidePack(
-            f"{prior.description}: admits no cell of pack {manifest.pack_id!r} (are lat and lon "
-            "swapped?)"
-        )
+        raise PriorOutsidePack(nothing_inside(prior, manifest))
     bits = pack.photographed_bits()
     starts = np.cumsum([0, *(shard.num_cells for shard in manifest.shards)]).tolist()
     with PackWriter(out, quantizer) as writer:

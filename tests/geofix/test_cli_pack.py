@@ -92,8 +92,11 @@ def test_info_tells_of_a_place(run: Run, told_pack: Path, region: TinyRegion) ->
         told[""]
         == "in such cells 50 % of photos fixed, median error 50 m, by 300 validation photos"
     )
+    lost = "no cell: a photo taken here has no right answer"
     told = rows(run("pack", "info", told_pack, "--at", "-47.37,8.54").out)
-    assert told["here"].startswith("no cell: a photo taken here has no right answer (are lat")
+    assert told["here"] == f"{lost}; 0 cells within 500 m"
+    told = rows(run("pack", "info", told_pack, "--at", f"{lon},{lat}").out)
+    assert told["here"] == f"{lost} (are lat and lon swapped?); 0 cells within 500 m"
 
 
 def test_info_draws_what_a_pack_covers(run: Run, told_pack: Path, tmp_path: Path) -> None:

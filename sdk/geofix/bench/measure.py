@@ -115,10 +115,11 @@ def _check(duration_s: float, num_threads: int) -> None:
 
 def _notes(before: Machine) -> tuple[str, ...]:
     """Return what makes the figures doubtful."""
-    if before.load < BUSY_LOAD * before.cores:
+    cores = max(before.cores, os.cpu_count() or 1)  # the load is of all, this process may have few
+    if before.load < BUSY_LOAD * cores:
         return ()
     return (
-        f"other programs kept the machine busy: load {before.load:g} on {before.cores} cores "
+        f"other programs kept the machine busy: load {before.load:g} on {cores} cores "
         "before the run",
     )
 
