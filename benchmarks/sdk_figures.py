@@ -112,30 +112,29 @@ def acted(name: str, fixes: Fixes) -> list[Value]:
     return values
 
 
-def sharpness(name: str, fixes: Fixes) -> list[Value]:
-    """Return how sharp radii could be, and for each fifth by `accuracy_m` how sharp they are.
+def oracle(name: str, fixes: Fixes) -> Value:
+    """Return the ratio of `coverage`, had an oracle told how far off answers beyond 100 m are.
 
-    The first value is the ratio of `coverage`, had an oracle told which answers are within 100 m:
-    their radius is then the one that holds 68 % of them. It is the photos' median where they are
-    more than half.
+    The others then get the one radius that holds 68 % of them.
     """
+    error_m = fixes.error_m[np.isfinite(fixes.accuracy_m)]
+    near = error_m <= NEAR_M
+    told_m = np.where(near, np.quantile(error_m[near], 0.68), error_m)
+    ratio = float(np.median(told_m) / np.quantile(error_m, 0.68))
+    return Value(f"{name}: their ratio, had an oracle told which are far off", round(ratio, 2), "")
+
+
+def sharpness(name: str, fixes: Fixes) -> list[Value]:
+    """Return, for each fifth by `accuracy_m`, its median and the radius that holds 68 % of them."""
     known = fixes[np.isfinite(fixes.accuracy_m)]
-    near = known.error_m <= NEAR_M
-    oracle_m = float(np.quantile(known.error_m[near], 0.68)) if near.mean() > 0.5 else math.nan
-    oracle = oracle_m / float(np.quantile(known.error_m, 0.68))
     fifths = np.array_split(np.argsort(known.accuracy_m, kind="stable"), 5)
     return [
         Value(
-            f"{name}: the ratio, had an oracle told which are within 100 m", round(oracle, 2), ""
-        ),
-        *(
-            Value(
-                f"{name}: median accuracy_m of fifth {number}",
-                round(float(np.median(known.accuracy_m[rows])), 1),
-                f"m; 68 % of its errors are below {np.quantile(known.error_m[rows], 0.68):.1f} m",
-            )
-            for number, rows in enumerate(fifths, 1)
-        ),
+            f"{name}: median accuracy_m of fifth {number}",
+            round(float(np.median(known.accuracy_m[rows])), 1),
+            f"m; 68 % of its errors are below {np.quantile(known.error_m[rows], 0.68):.1f} m",
+        )
+        for number, rows in enumerate(fifths, 1)
     ]
 
 

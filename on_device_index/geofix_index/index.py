@@ -1,6 +1,6 @@
 """Search over the shards of a region: everywhere, or in a part of the globe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,7 +50,8 @@ class ShardSource:
 
 
 _NO_CELLS, _NO_ROWS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-_Kept = dict[int, Floats | None]  # scores of all cells of a shard, by its parent; None: not yet
+_Scores = Mapping[int, Floats]  # of all cells of shards, by their parents
+_NO_SCORES: _Scores = {}
 _Parts = Sequence[tuple[Shard, Rows | None]]  # shards, and which of their rows; None: all
 
 
@@ -147,11 +148,14 @@ class CellIndex:
         """
         _check_number("k", k)
         _check_number("k_everywhere", k_everywhere)
-        table = self.quantizer.lookup_table(embedding)
-        all_cells, inside = self._all(), self._inside(region)
-        kept: _Kept = {shard.parent: None for shard, _ in inside.alone}
-        everywhere = self._search(all_cells, table, k_everywhere, kept)
-        return self._search(inside, table, k, kept), everywhere
+        table, inside = self.quantizer.lookup_table(embedding), self._inside(region)
+        scores = {
+            shard.parent: shard.scan(table, use_kernel=self._use_kernel)
+            for shard, _ in inside.alone
+            if not self._goes_by_graph(shard)
+        }
+        everywhere = self._search(self._all(), table, k_everywhere, scores)
+        return self._search(inside, table, k, scores), everywhere
 
     @property
     def num_cells(self) -> int:
@@ -206,11 +210,9 @@ class CellIndex:
 
     def _divide(self, wanted: _Parts) -> _Selection:
         """Part the shards that are searched together from those that are searched one by one."""
-        library = kernel.load_kernel() if self._use_kernel else None
-        if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
-            return _Selection(wanted, [], _NO_ROWS, _NO_ROWS, None)
         in_blocks = [shard for shard, _ in wanted if shard.blocks is not None]
-        if not in_blocks:
+        library = kernel.load_kernel() if in_blocks and self._use_kernel else None
+        if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
             return _Selection(wanted, [], _NO_ROWS, _NO_ROWS, None)
         alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
         parts = [shard.masked_blocks(rows) for shard, rows in wanted if shard.blocks is not None]
@@ -220,33 +222,29 @@ class CellIndex:
         return _Selection(alone, in_blocks, first_block, first_row, shortlist)
 
     def _search(
-        self, selection: _Selection, table: Floats, k: int, kept: _Kept | None = None
+        self, selection: _Selection, table: Floats, k: int, scores: _Scores = _NO_SCORES
     ) -> Matches:
-        """Search a selection; for `kept`, see `_scan`."""
+        """Search a selection; some of its shards may have been scanned before."""
         found = [
-            self._search_alone(shard, rows, table, k, kept or {}) for shard, rows in selection.alone
+            self._search_alone(shard, rows, table, k, scores.get(shard.parent))
+            for shard, rows in selection.alone
         ]
         return _best([*found, _search_together(selection, table, k)], k)
 
     def _search_alone(
-        self, shard: Shard, rows: Rows | None, table: Floats, k: int, kept: _Kept
+        self, shard: Shard, rows: Rows | None, table: Floats, k: int, scanned: Floats | None
     ) -> Matches:
-        is_large = rows is None and len(shard) >= self._graph_from_cells
-        if self._use_kernel and shard.has_graph and is_large:
+        if rows is None and self._goes_by_graph(shard):
             return Matches(*shard.search(table, k=k, expansion=EXPANSION))
-        scores = self._scan(shard, rows, table, kept)
+        if scanned is None:
+            scores = shard.scan(table, rows, use_kernel=self._use_kernel)
+        else:
+            scores = scanned if rows is None else scanned[rows]
         best = _top(scores, k)
         return Matches(shard.cells(best if rows is None else rows[best]), scores[best])
 
-    def _scan(self, shard: Shard, rows: Rows | None, table: Floats, kept: _Kept) -> Floats:
-        """Return scores; of whole shards that `kept` names it keeps them there for their rows."""
-        whole = kept.get(shard.parent)
-        if whole is not None and rows is not None:
-            return whole[rows]
-        scores = shard.scan(table, rows, use_kernel=self._use_kernel)
-        if rows is None and shard.parent in kept:
-            kept[shard.parent] = scores
-        return scores
+    def _goes_by_graph(self, shard: Shard) -> bool:
+        return self._use_kernel and shard.has_graph and len(shard) >= self._graph_from_cells
 
     def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
         """Return the shards that hold cells of a region, and the rows of these cells."""

@@ -145,11 +145,7 @@ def find(
 
 
 def _without(matches: Matches, others: Matches) -> Matches:
-    if len(others.cells) == 0:
-        return matches
-    known = np.sort(others.cells)
-    at = np.minimum(np.searchsorted(known, matches.cells), len(known) - 1)
-    new = known[at] != matches.cells
+    new = np.isin(matches.cells, others.cells, assume_unique=True, invert=True)
     return Matches(matches.cells[new], matches.scores[new])
 
 

@@ -16,6 +16,7 @@ from benchmarks.sdk_figures import (
     coverage,
     fixes_from_lines,
     found_at,
+    oracle,
     reliability,
     roc,
     shift,
@@ -54,6 +55,11 @@ def test_coverage_is_what_the_radii_promise(fixes: Fixes) -> None:
     assert values["x: accuracy_m holds the truth"] == pytest.approx(0.68, abs=0.04)
     assert values["x: radius95_m holds the truth"] == pytest.approx(0.95, abs=0.02)
     assert values["x: their ratio"] < 2
+
+
+def test_an_oracle_knows_which_answers_are_far_off(fixes: Fixes) -> None:
+    error_m = np.concatenate([np.linspace(0, 50, NUM * 6 // 10), np.full(NUM * 4 // 10, 500.0)])
+    assert oracle("x", replace(fixes, error_m=error_m)).value == pytest.approx(34 / 500, abs=0.01)
 
 
 def test_photos_without_a_radius_are_left_out_of_coverage(fixes: Fixes) -> None:
