@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from geofix.geo import LatLon, distance_m
+from geofix.geo import LatLon, distance_m, east_north_m
 from geofix.image_statistics import fit_statistics
 from geofix.posterior import (
     ELSEWHERE_SHARE,
     SHARES,
     Calibration,
     Floats,
-    distances_m,
     log_sum,
     posterior,
 )
+from geofix.radii import mass_within, square_m
 from geofix.validation import RIGHT_WITHIN_M
 from geofix_index import Matches
 from geofix_index import cells as s2
@@ -108,12 +108,10 @@ def _levels(
 def _level(matches: Matches, truth: LatLon, calibration: Calibration) -> float:
     answer = posterior(matches, calibration)
     logits = matches.scores.astype(np.float64) / calibration.temperature
-    centres = s2.latlon_from_cell(matches.cells)
-    edge_m = s2.mean_edge_m(int(s2.level_of(matches.cells[0])))
+    offsets_m = east_north_m(*s2.latlon_from_cell(matches.cells).T, origin=answer.latlon)
+    square = square_m(s2.mean_edge_m(int(s2.level_of(matches.cells[0]))))
     on_map = np.exp(logits - log_sum(logits))
-    distance, mass = distances_m(centres, on_map, edge_m, answer.latlon)
-    nearer = int(np.searchsorted(distance, distance_m(answer.latlon, truth)))
-    return 0.0 if nearer == 0 else min(1.0, float(mass[nearer - 1]))
+    return min(1.0, mass_within(offsets_m, on_map, square, distance_m(answer.latlon, truth)))
 
 
 def _query_table(

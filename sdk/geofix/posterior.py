@@ -20,6 +20,7 @@ posterior, elsewhere included.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 from geofix.geo import Covariance, LatLon, east_north_m, latlon_from_east_north
 from geofix.image_statistics import StatisticsModel
+from geofix.radii import radii_m, square_m
 from geofix.validation import Validation
 from geofix_index import Matches
 from geofix_index import cells as s2
@@ -39,9 +41,6 @@ SHARES = (0.68, 0.95)  # of truths inside accuracy_m and radius95_m
 # Where validation photos were taken: anywhere, in cells that ground photos were trained on, others.
 KINDS_OF_PLACE = ("all", "photographed", "not_photographed")
 CALIBRATION_VERSION = 2  # 1 had temperature and elsewhere alone
-_ROUNDING = 1e-5  # more than sums of probabilities are off by
-_NEGLIGIBLE = 1e-8  # of the largest probability: what radii do without
-_SPREAD = 4  # a cell is 4 x 4 points when radii are counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -168,24 +167,25 @@ def posterior(
     """
     centres = s2.latlon_from_cell(matches.cells)
     best = LatLon(*centres[0].tolist())
-    mode = np.append(s2.neighbours(matches.cells[0]), matches.cells[0])
-    in_mode = (matches.cells[:, None] == mode).any(axis=1)
+    in_mode = (matches.cells[:, None] == place_around(int(matches.cells[0]))).any(axis=1)
     if calibration is None:
         return Posterior("ambiguous", best, None, None, None, None, None, in_mode, centres)
     logits = matches.scores.astype(np.float64) / calibration.temperature
     logits = logits if log_weights is None else logits + log_weights
     rest = calibration.elsewhere / calibration.temperature if elsewhere is None else elsewhere
-    probabilities = np.exp(logits - np.logaddexp(log_sum(logits), rest))
+    on_map = log_sum(logits)
+    probabilities = np.exp(logits - np.logaddexp(on_map, rest))
     mass = float(probabilities[in_mode].sum())
     status = status_of(mass, 1 - min(1.0, float(probabilities.sum())))
+    shares = np.exp(logits - on_map)
     edge_m = s2.mean_edge_m(int(s2.level_of(matches.cells[0])))
-    on_map = np.exp(logits - log_sum(logits))
-    latlon, covariance = _moments(centres[in_mode], on_map[in_mode], edge_m, best)
+    latlon, covariance = _moments(centres[in_mode], shares[in_mode], edge_m, best)
+    offsets_m = east_north_m(*centres.T, origin=latlon)
     radii: tuple[float | None, ...] = (None, None)
     if calibration.levels is None:
-        radii = radii_m(centres, probabilities, edge_m, latlon, shares=SHARES)
+        radii = radii_m(offsets_m, probabilities, square_m(edge_m), shares=SHARES)
     elif status != "unknown":
-        radii = radii_m(centres, on_map, edge_m, latlon, shares=calibration.levels)
+        radii = radii_m(offsets_m, shares, square_m(edge_m), shares=calibration.levels)
     (xx, xy), (_, yy) = covariance.tolist()
     return Posterior(
         status=status,
@@ -200,53 +200,18 @@ def posterior(
     )
 
 
+@lru_cache(maxsize=1024)
+def place_around(cell: int) -> npt.NDArray[np.uint64]:
+    """Return a cell and its 8 neighbours, read-only; a camera stays at a place for a while."""
+    cells = np.array([cell, *s2.neighbours(cell)], np.uint64)
+    cells.flags.writeable = False
+    return cells
+
+
 def log_sum(logits: Floats) -> float:
     """Return log(sum(exp(logits))), -inf for none."""
     top = float(logits.max(initial=-math.inf))
     return top if math.isinf(top) else top + math.log(float(np.exp(logits - top).sum()))
-
-
-def distances_m(
-    centres: Floats, probabilities: Floats, edge_m: float, place: LatLon
-) -> tuple[Floats, Floats]:
-    """Return how far the posterior's mass lies from a place: distances, ascending, and mass within.
-
-    Args:
-        centres: (K, 2) degrees, of cells.
-        probabilities: (K,) of the cells, each spread over 4 x 4 points of its cell.
-        edge_m: of a cell.
-        place: to measure from.
-
-    Returns:
-        Two arrays (at most 16 K,).
-    """
-    kept = probabilities >= _NEGLIGIBLE * probabilities.max()
-    centres, probabilities = centres[kept], probabilities[kept]
-    ticks = ((np.arange(_SPREAD) + 0.5) / _SPREAD - 0.5) * edge_m
-    grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
-    points = east_north_m(*centres.T, origin=place)[:, None, :] + grid
-    distance = np.hypot(points[..., 0], points[..., 1]).ravel()
-    order = np.argsort(distance)
-    mass = np.cumsum(np.repeat(probabilities / len(grid), len(grid))[order])
-    return distance[order], mass
-
-
-def radii_m(
-    centres: Floats,
-    probabilities: Floats,
-    edge_m: float,
-    place: LatLon,
-    *,
-    shares: tuple[float, ...],
-) -> tuple[float | None, ...]:
-    """Return the radii around a place that hold shares of the mass; None where that is too little.
-
-    The other arguments are those of `distances_m`.
-    """
-    distance, mass = distances_m(centres, probabilities, edge_m, place)
-    mass[-1] += _ROUNDING  # so that all of it is all of it
-    at = np.searchsorted(mass, shares).tolist()
-    return tuple(float(distance[i]) if i < len(distance) else None for i in at)
 
 
 def _moments(

@@ -1,14 +1,14 @@
 """From a tracker's belief to a fix."""
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from geofix.fix import Candidate, Fix
 from geofix.geo import LatLon, latlon_from_east_north
-from geofix.posterior import status_of
+from geofix.posterior import place_around, status_of
+from geofix.radii import radii_m
 from geofix.tracking.belief import Belief
 from geofix.tracking.evidence import Evidence
 from geofix_index import cells as s2
@@ -56,13 +56,7 @@ def _mode(cells: Cells, weights: Floats) -> npt.NDArray[np.bool_]:
     """Return which nodes lie in the best cell and its 8 neighbours."""
     each, owner = np.unique(cells, return_inverse=True)
     best = each[np.argmax(np.bincount(owner, weights))]
-    return np.isin(cells, _place(int(best)))
-
-
-@lru_cache(maxsize=256)
-def _place(cell: int) -> Cells:
-    """Return a cell and its 8 neighbours; a track stays in one for a while."""
-    return np.array([cell, *s2.neighbours(cell)], np.uint64)
+    return np.isin(cells, place_around(int(best)))
 
 
 def _candidates(cells: Cells, weights: Floats, seen: Evidence, k: int) -> tuple[Candidate, ...]:
@@ -86,7 +80,7 @@ def _candidates(cells: Cells, weights: Floats, seen: Evidence, k: int) -> tuple[
 
 def _radii(
     belief: Belief, mean_m: Floats, sigma_m: float, *, shares: tuple[float, ...]
-) -> list[float | None]:
+) -> tuple[float | None, ...]:
     """Return the radii around `mean_m` that hold shares of all weight, "lost" included.
 
     Each node stands for a normal distribution of `sigma_m`, drawn as four rings of equal weight.
@@ -96,9 +90,4 @@ def _radii(
     reach = sigma_m * np.sqrt(-2 * np.log(1 - quantiles))[:, None]
     ring = np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=-1).reshape(-1, 2)
     strong = belief.weights >= _NEGLIGIBLE
-    points = (belief.offsets_m[strong] - mean_m)[:, None] + ring
-    distance = np.hypot(points[..., 0], points[..., 1]).ravel()
-    order = np.argsort(distance)
-    mass = np.cumsum(np.repeat(belief.weights[strong] / len(ring), len(ring))[order])
-    at = [int(np.searchsorted(mass, share)) for share in shares]
-    return [float(distance[order[i]]) if i < len(order) else None for i in at]
+    return radii_m(belief.offsets_m[strong] - mean_m, belief.weights[strong], ring, shares=shares)
