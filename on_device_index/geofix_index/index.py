@@ -1,6 +1,7 @@
 """Search over the shards of a region: everywhere, or in a part of the globe."""
 
-from collections.abc import Callable, Mapping, Sequence
+import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,9 +19,10 @@ from geofix_index.shard import Rows, Shard
 # one is searched by its graph, which is faster there. Found by benchmarks/scan_or_graph.py.
 GRAPH_FROM_CELLS = 65_536
 EXPANSION = 256  # candidates that a graph search keeps, at least
-# Of so many cells the centres are kept once all shards are open: 24 bytes a cell, and a disk is cut
-# out by a look at each, which is faster there than to find its runs of cells.
-_CENTRES_UP_TO = 16_384
+# Of so many cells ids and centres are kept once all shards are open, 32 bytes a cell: what is found
+# is named at once, and a disk is cut out by a look at each, which is faster there than to find its
+# runs of cells.
+_SMALL_UP_TO = 16_384
 _REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
 _FINER = 4**_REFINE_LEVELS  # blocks that one becomes at a step
 
@@ -50,19 +52,31 @@ class ShardSource:
 
 
 _NO_CELLS, _NO_ROWS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-_Scores = Mapping[int, Floats]  # of all cells of shards, by their parents
-_NO_SCORES: _Scores = {}
-_Parts = Sequence[tuple[Shard, Rows | None]]  # shards, and which of their rows; None: all
+_NOTHING = Matches(_NO_CELLS, np.zeros(0, np.float32))
+_Parts = Sequence[tuple[int, Rows | None]]  # numbers of shards, and which of their rows; None: all
 
 
 class _Selection(NamedTuple):
-    """The cells that a search looks at."""
+    """The cells that a search looks at; a place is a number among all cells, which ascend."""
 
-    alone: _Parts  # shards that are searched one by one, and which rows
-    in_blocks: list[Shard]  # shards whose blocks are searched together
-    first_block: Rows  # of each of these, the number of its first block
-    first_row: Rows  # of each block, in its shard
-    shortlist: kernel.Shortlist | None
+    by_graph: list[Shard]
+    scanned: list[tuple[Shard, Rows | None]]
+    places: Rows | None  # of the scanned cells; None: these are all cells of the index
+    shortlist: kernel.Shortlist | None  # of shards in blocks
+    first_place: Rows  # of each block
+
+    def scan(self, table: Floats, *, use_kernel: bool) -> Floats:
+        """Return the scores of the scanned cells."""
+        return np.concatenate(
+            [shard.scan(table, rows, use_kernel=use_kernel) for shard, rows in self.scanned]
+        )
+
+
+class _Small(NamedTuple):
+    """What is kept of a small index whose shards are all open."""
+
+    cells: Cells  # (N,)
+    centres: Vectors  # (3, N)
 
 
 class CellIndex:
@@ -104,9 +118,9 @@ class CellIndex:
         self._use_kernel = use_kernel
         self._lock = ForkSafeLock()
         self._everything: _Selection | None = None
-        self._latest: tuple[Region, list[tuple[Shard, Rows]]] | None = None
+        self._latest: tuple[Region, list[tuple[int, Rows]]] | None = None
         self._searched: tuple[Region, _Selection] | None = None
-        self._centres: Vectors | None = None  # (3, N), of a small index whose shards are all open
+        self._small: _Small | None = None
 
     def search(self, embedding: Floats, *, k: int, region: Region | None = None) -> Matches:
         """Return the `k` best cells, fewer where the index or the region has fewer.
@@ -133,7 +147,7 @@ class CellIndex:
     ) -> tuple[Matches, Matches]:
         """Return what `search` finds in a region, and everywhere.
 
-        Each shard that `search` scans cell by cell is scanned once for both.
+        An index whose cells are all scanned one by one is scanned once for both.
 
         Args:
             embedding: (D,).
@@ -148,14 +162,15 @@ class CellIndex:
         """
         _check_number("k", k)
         _check_number("k_everywhere", k_everywhere)
-        table, inside = self.quantizer.lookup_table(embedding), self._inside(region)
-        scores = {
-            shard.parent: shard.scan(table, use_kernel=self._use_kernel)
-            for shard, _ in inside.alone
-            if not self._goes_by_graph(shard)
-        }
-        everywhere = self._search(self._all(), table, k_everywhere, scores)
-        return self._search(inside, table, k, scores), everywhere
+        table = self.quantizer.lookup_table(embedding)
+        inside, everything = self._inside(region), self._all()
+        if everything.places is not None:
+            return self._search(inside, table, k), self._search(everything, table, k_everywhere)
+        scores = everything.scan(table, use_kernel=self._use_kernel)
+        return (
+            self._best(inside.places, scores[inside.places], k),
+            self._best(None, scores, k_everywhere),
+        )
 
     @property
     def num_cells(self) -> int:
@@ -172,16 +187,12 @@ class CellIndex:
 
     def cells_in(self, region: Region) -> Cells:
         """Return the cells of the index that belong to a region, ascending."""
-        found = [shard.cells(rows) for shard, rows in self._rows_of(region)]
+        found = [self._shard(number).cells(rows) for number, rows in self._rows_of(region)]
         return np.concatenate([_NO_CELLS, *found])
 
     def rows_in(self, region: Region) -> Rows:
         """Return where `cells_in` stand among all cells of the index, which ascend."""
-        found = [
-            self._starts[np.searchsorted(self._parents, np.uint64(shard.parent))] + rows
-            for shard, rows in self._rows_of(region)
-        ]
-        return np.concatenate([_NO_ROWS, *found])
+        return self._places(self._rows_of(region))
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards[number]
@@ -196,10 +207,10 @@ class CellIndex:
     def _all(self) -> _Selection:
         if self._everything is None:
             shards = [self._shard(number) for number in range(len(self._shards))]
-            if self.num_cells <= _CENTRES_UP_TO:
+            if self.num_cells <= _SMALL_UP_TO:
                 cells = np.concatenate([_NO_CELLS, *(shard.cells() for shard in shards)])
-                self._centres = s2.centre_vectors(cells)
-            self._everything = self._divide([(shard, None) for shard in shards])
+                self._small = _Small(cells, s2.centre_vectors(cells))
+            self._everything = self._divide([(number, None) for number in range(len(shards))])
         return self._everything
 
     def _inside(self, region: Region) -> _Selection:
@@ -209,55 +220,94 @@ class CellIndex:
         return latest[1]
 
     def _divide(self, wanted: _Parts) -> _Selection:
-        """Part the shards that are searched together from those that are searched one by one."""
-        in_blocks = [shard for shard, _ in wanted if shard.blocks is not None]
-        library = kernel.load_kernel() if in_blocks and self._use_kernel else None
-        if library is None or self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
-            return _Selection(wanted, [], _NO_ROWS, _NO_ROWS, None)
-        alone = [(shard, rows) for shard, rows in wanted if shard.blocks is None]
-        parts = [shard.masked_blocks(rows) for shard, rows in wanted if shard.blocks is not None]
-        addresses, masks, first_row = (np.concatenate(part) for part in zip(*parts, strict=True))
-        first_block = np.cumsum([0, *(len(part[0]) for part in parts)])[:-1]
-        shortlist = kernel.Shortlist(library, addresses, masks)
-        return _Selection(alone, in_blocks, first_block, first_row, shortlist)
+        """Part shards by how they are searched."""
+        by_graph: list[Shard] = []
+        scanned: list[tuple[int, Rows | None]] = []
+        in_blocks: list[tuple[int, Rows | None]] = []
+        library = kernel.load_kernel() if self._use_kernel else None
+        fits = library is not None and self.quantizer.num_subspaces <= kernel.MAX_SHORTLIST
+        for number, rows in wanted:
+            shard = self._shard(number)
+            if rows is None and self._goes_by_graph(shard):
+                by_graph.append(shard)
+            else:
+                (in_blocks if fits and shard.blocks is not None else scanned).append((number, rows))
+        is_all = 0 < len(scanned) == len(self._shards) and all(r is None for _, r in scanned)
+        shortlist, first_place = self._in_blocks(library, in_blocks)
+        return _Selection(
+            by_graph,
+            [(self._shard(number), rows) for number, rows in scanned],
+            None if is_all else self._places(scanned),
+            shortlist,
+            first_place,
+        )
 
-    def _search(
-        self, selection: _Selection, table: Floats, k: int, scores: _Scores = _NO_SCORES
-    ) -> Matches:
-        """Search a selection; some of its shards may have been scanned before."""
-        found = [
-            self._search_alone(shard, rows, table, k, scores.get(shard.parent))
-            for shard, rows in selection.alone
+    def _in_blocks(
+        self, library: ctypes.CDLL | None, parts: _Parts
+    ) -> tuple[kernel.Shortlist | None, Rows]:
+        """Return what searches blocks of shards together, and the place where each block starts."""
+        if library is None or not parts:
+            return None, _NO_ROWS
+        blocks = [self._shard(number).masked_blocks(rows) for number, rows in parts]
+        first_places = [
+            first_row + self._starts[number]
+            for (number, _), (_, _, first_row) in zip(parts, blocks, strict=True)
         ]
-        return _best([*found, _search_together(selection, table, k)], k)
+        addresses, masks = (np.concatenate([part[i] for part in blocks]) for i in (0, 1))
+        return kernel.Shortlist(library, addresses, masks), np.concatenate(first_places)
 
-    def _search_alone(
-        self, shard: Shard, rows: Rows | None, table: Floats, k: int, scanned: Floats | None
-    ) -> Matches:
-        if rows is None and self._goes_by_graph(shard):
-            return Matches(*shard.search(table, k=k, expansion=EXPANSION))
-        if scanned is None:
-            scores = shard.scan(table, rows, use_kernel=self._use_kernel)
-        else:
-            scores = scanned if rows is None else scanned[rows]
+    def _places(self, parts: _Parts) -> Rows:
+        """Return the numbers of rows among all cells."""
+        found = [
+            self._starts[number] + (np.arange(len(self._shards[number])) if rows is None else rows)
+            for number, rows in parts
+        ]
+        return np.concatenate([_NO_ROWS, *found])
+
+    def _search(self, selection: _Selection, table: Floats, k: int) -> Matches:
+        found = [
+            Matches(*shard.search(table, k=k, expansion=EXPANSION)) for shard in selection.by_graph
+        ]
+        if selection.scanned:
+            scores = selection.scan(table, use_kernel=self._use_kernel)
+            found.append(self._best(selection.places, scores, k))
+        if selection.shortlist is not None:
+            numbers, scores = selection.shortlist.search(table, k)
+            block, at = np.divmod(numbers, kernel.BLOCK)
+            found.append(self._best(selection.first_place[block] + at, scores, k))
+        return found[0] if len(found) == 1 else _merged(found, k)
+
+    def _best(self, places: Rows | None, scores: Floats, k: int) -> Matches:
+        """Return the `k` best of cells whose places ascend; None: of all cells."""
         best = _top(scores, k)
-        return Matches(shard.cells(best if rows is None else rows[best]), scores[best])
+        best = best[np.argsort(-scores[best], kind="stable")][:k]
+        return Matches(self._cells_at(best if places is None else places[best]), scores[best])
+
+    def _cells_at(self, places: Rows) -> Cells:
+        if self._small is not None:
+            return self._small.cells[places]
+        numbers = np.searchsorted(self._starts, places, side="right") - 1
+        rows = places - self._starts[numbers]
+        if (numbers == numbers[:1]).all():  # as of a disk, mostly
+            return self._shard(int(numbers[0])).cells(rows)
+        where = zip(numbers.tolist(), rows.tolist(), strict=True)
+        return np.array([self._shard(number).cell(row) for number, row in where], np.uint64)
 
     def _goes_by_graph(self, shard: Shard) -> bool:
         return self._use_kernel and shard.has_graph and len(shard) >= self._graph_from_cells
 
-    def _rows_of(self, region: Region) -> list[tuple[Shard, Rows]]:
-        """Return the shards that hold cells of a region, and the rows of these cells."""
+    def _rows_of(self, region: Region) -> list[tuple[int, Rows]]:
+        """Return the numbers of shards that hold cells of a region, and the rows of these cells."""
         latest = self._latest
         if latest is None or latest[0] != region:
             self._latest = latest = (region, self._cut_out(region))
         return latest[1]
 
-    def _cut_out(self, region: Region) -> list[tuple[Shard, Rows]]:
+    def _cut_out(self, region: Region) -> list[tuple[int, Rows]]:
         if not isinstance(region, Region):
             raise TypeError(f"region is {region!r}, want a Disk, a Box or a CellUnion")
-        if self._centres is not None and isinstance(region, Disk):
-            return self._rows_at(np.flatnonzero(region.holds(self._centres)))
+        if self._small is not None and isinstance(region, Disk):
+            return self._rows_at(np.flatnonzero(region.holds(self._small.centres)))
         library = kernel.load_kernel() if self._use_kernel else None
         if library is not None and isinstance(region, Disk):
             runs = kernel.disk(
@@ -270,17 +320,17 @@ class CellIndex:
             )
             return self._rows_inside(*runs)
         found = self._rows_inside(*s2.leaf_range(self._cover(region)))
-        admitted = [rows[region.admits(shard.cells(rows))] for shard, rows in found]
-        return [
-            (shard, rows) for (shard, _), rows in zip(found, admitted, strict=True) if len(rows)
+        admitted = [
+            (number, rows[region.admits(self._shard(number).cells(rows))]) for number, rows in found
         ]
+        return [(number, rows) for number, rows in admitted if len(rows)]
 
-    def _rows_at(self, places: Rows) -> list[tuple[Shard, Rows]]:
-        """Return the shards that hold places among all cells, ascending, and their rows there."""
+    def _rows_at(self, places: Rows) -> list[tuple[int, Rows]]:
+        """Return the numbers of shards that hold places, which ascend, and the rows there."""
         ends = np.searchsorted(places, self._starts)
         parts = zip(self._starts.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=False)
         return [
-            (self._shard(number), places[begin:end] - start)
+            (number, places[begin:end] - start)
             for number, (start, begin, end) in enumerate(parts)
             if begin < end
         ]
@@ -301,37 +351,21 @@ class CellIndex:
             level += _REFINE_LEVELS
         return blocks
 
-    def _rows_inside(self, first: Cells, last: Cells) -> list[tuple[Shard, Rows]]:
-        """Return the shards with cells in runs of leaves, and the rows of these cells."""
+    def _rows_inside(self, first: Cells, last: Cells) -> list[tuple[int, Rows]]:
+        """Return the numbers of shards with cells in runs of leaves, and the rows of these."""
         owner = np.searchsorted(self._parents_last, last)
         found = []
         for number in np.unique(owner).tolist():
             begin, end = np.searchsorted(owner, [number, number + 1])
-            shard = self._shard(number)
-            rows = shard.rows_inside(first[begin:end], last[begin:end])
+            rows = self._shard(number).rows_inside(first[begin:end], last[begin:end])
             if len(rows):
-                found.append((shard, rows))
+                found.append((number, rows))
         return found
 
 
 def _check_number(name: str, k: int) -> None:
     if k < 1:
         raise ValueError(f"{name} is {k}, want at least 1")
-
-
-def _search_together(selection: _Selection, table: Floats, k: int) -> Matches:
-    """Search the shards in blocks; among equal scores the smaller cell comes first."""
-    if selection.shortlist is None:
-        return Matches(_NO_CELLS, np.zeros(0, np.float32))
-    numbers, scores = selection.shortlist.search(table, k)
-    best = _top(scores, k)
-    best = best[np.argsort(-scores[best], kind="stable")][:k]  # numbers ascend as cells do
-    block, place = np.divmod(numbers[best], kernel.BLOCK)
-    shard = np.searchsorted(selection.first_block, block, side="right") - 1
-    rows = selection.first_row[block] + place
-    where = zip(shard.tolist(), rows.tolist(), strict=True)
-    cells = [selection.in_blocks[number].cell(row) for number, row in where]
-    return Matches(np.array(cells, np.uint64), scores[best])
 
 
 def _top(scores: Floats, k: int) -> Rows:
@@ -342,9 +376,9 @@ def _top(scores: Floats, k: int) -> Rows:
     return np.flatnonzero(scores >= least)
 
 
-def _best(found: list[Matches], k: int) -> Matches:
-    cells = np.concatenate([_NO_CELLS, *(matches.cells for matches in found)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(matches.scores for matches in found)])
-    rows = _top(scores, k)
-    order = rows[np.lexsort((cells[rows], -scores[rows]))][:k]
+def _merged(found: list[Matches], k: int) -> Matches:
+    """Return the `k` best of several searches."""
+    cells, scores = (np.concatenate(parts) for parts in zip(_NOTHING, *found, strict=True))
+    best = _top(scores, k)
+    order = best[np.lexsort((cells[best], -scores[best]))][:k]
     return Matches(cells[order], scores[order])

@@ -168,7 +168,7 @@ def _is_doubtful(inside: Matches, calibration: Calibration | None, elsewhere: fl
     if calibration is None or calibration.conflict is None:
         return False
     # As odds, which are sound where all evidence is elsewhere (infinite) or none inside, too.
-    return _evidence(inside, calibration) < elsewhere + math.log(1 / PROBE_ELSEWHERE - 1)
+    return _evidence(inside.scores, calibration) < elsewhere + math.log(1 / PROBE_ELSEWHERE - 1)
 
 
 def fix_from_found(
@@ -258,8 +258,8 @@ def _weigh(
 
 def _weigh_hard(found: Found, calibration: Calibration, elsewhere: float) -> _Weighed:
     """Weigh what was found; what lies outside is no answer."""
-    inside = _evidence(found.inside, calibration)
-    outside = _evidence(found.outside, calibration)
+    inside = _evidence(found.inside.scores, calibration)
+    outside = _evidence(found.outside.scores, calibration)
     num_cells, amounts_to = found.num_cells, max(1, found.num_inside)
     weight, weight_outside = log_weights(
         np.array([1.0, 0.0]), amounts_to, num_cells=num_cells
@@ -304,9 +304,9 @@ def _is_conflict(factor: float, calibration: Calibration | None) -> bool:
     return factor > max(calibration.conflict, 0.0)
 
 
-def _evidence(matches: Matches, calibration: Calibration) -> float:
+def _evidence(scores: npt.NDArray[np.float32], calibration: Calibration) -> float:
     """Return the logarithm of the sum of exp(s / T)."""
-    return log_sum(matches.scores.astype(np.float64) / calibration.temperature)
+    return log_sum(scores.astype(np.float64) / calibration.temperature)
 
 
 def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
@@ -324,12 +324,12 @@ def bayes_factor(found: Found, calibration: Calibration, prior: Prior) -> float:
 def _prior_gain(
     weighed: _Weighed, calibration: Calibration | None, answer: Posterior, elsewhere: float
 ) -> float | None:
-    if calibration is None or weighed.alone is None or answer.probabilities is None:
+    if calibration is None or weighed.alone is None or answer.confidence is None:
         return None
-    scores = weighed.matches.scores[: len(answer.in_mode)][answer.in_mode]
-    mode = log_sum(scores.astype(np.float64) / calibration.temperature)
-    with_prior = math.log(max(float(answer.probabilities[answer.in_mode].sum()), 1e-300))
-    return float(with_prior - mode + np.logaddexp(weighed.alone, elsewhere))
+    in_mode = np.flatnonzero(answer.in_mode)
+    mode = _evidence(weighed.matches.scores[in_mode], calibration)
+    alone = mode - np.logaddexp(weighed.alone, elsewhere)
+    return math.log(max(answer.confidence, 1e-300)) - float(alone)
 
 
 def _candidates(matches: Matches, answer: Posterior, k: int) -> tuple[Candidate, ...]:

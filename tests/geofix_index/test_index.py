@@ -152,7 +152,7 @@ def test_a_search_in_a_region_equals_brute_force_there(
 ) -> None:
     query = np.cos(np.arange(16) * k).astype(np.float32)
     wanted = all_cells[region.admits(all_cells)].tolist()
-    # An index that was searched everywhere keeps its centres; another one cuts regions out.
+    # A small index that was searched everywhere keeps its cells; another one looks for them.
     new = CellIndex(index.quantizer, shards)
     index.search(query, k=1)
     for each in (index, new):
@@ -163,29 +163,50 @@ def test_a_search_in_a_region_equals_brute_force_there(
     assert_same(everywhere, brute_force(query, 2 * k, None))
 
 
-@pytest.mark.parametrize("graph_from_cells", [1, 1_000_000])
-@pytest.mark.parametrize("kinds", [("scan",), ("usearch",), ("scan", "usearch")])
-def test_both_searches_at_once_are_the_two_searches(
-    quantizers: dict[int, ProductQuantizer],
-    queries: Floats,
-    kinds: tuple[str, ...],
-    graph_from_cells: int,
-) -> None:
-    quantizer = quantizers[4]  # whose scans lie in blocks
+@pytest.fixture(scope="module", params=[("scan",), ("usearch",), ("scan", "usearch")])
+def many_shards(
+    request: pytest.FixtureRequest, quantizers: dict[int, ProductQuantizer]
+) -> list[Shard]:
+    """Return neighbouring shards with 4-bit codes, whose scans lie in blocks."""
     rng = np.random.default_rng(3)
     shards = []
     for number, parent in enumerate(s2.descendants(PARENT, level=10).tolist()):
         cells = some_cells(parent, level=16, num=70)
         pq_codes = rng.integers(0, 256, (70, 4)).astype(np.uint8)
-        kind = kinds[number % len(kinds)]
-        files = build_shard(cells, pq_codes, quantizer, parent=parent, kind=kind)
-        shards.append(Shard.open(files.cells, files.payload, quantizer))
-    index = CellIndex(quantizer, shards, graph_from_cells=graph_from_cells)
+        kind = request.param[number % len(request.param)]
+        files = build_shard(cells, pq_codes, quantizers[4], parent=parent, kind=kind)
+        shards.append(Shard.open(files.cells, files.payload, quantizers[4]))
+    return shards
+
+
+@pytest.mark.parametrize("graph_from_cells", [1, 1_000_000])
+def test_both_searches_at_once_are_the_two_searches(
+    many_shards: list[Shard],
+    quantizers: dict[int, ProductQuantizer],
+    queries: Floats,
+    graph_from_cells: int,
+) -> None:
+    shards = many_shards
+    index = CellIndex(quantizers[4], shards, graph_from_cells=graph_from_cells)
     part = CellUnion([shards[1].parent, int(shards[2].cells()[0])])
     for region in (part, CellUnion([PARENT]), CellUnion([])):
         inside, everywhere = index.search_both(queries[0], k=90, region=region, k_everywhere=9)
         assert_same(inside, index.search(queries[0], k=90, region=region))
         assert_same(everywhere, index.search(queries[0], k=9))
+
+
+def test_a_large_index_which_keeps_no_cells_finds_the_same(
+    many_shards: list[Shard],
+    quantizers: dict[int, ProductQuantizer],
+    queries: Floats,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = CellIndex(quantizers[4], many_shards)
+    wanted = [small.search(query, k=90) for query in queries]
+    monkeypatch.setattr("geofix_index.index._SMALL_UP_TO", 0)
+    large = CellIndex(quantizers[4], many_shards)
+    for query, matches in zip(queries, wanted, strict=True):
+        assert_same(large.search(query, k=90), matches)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +289,10 @@ def test_an_index_without_shards_finds_nothing(
 ) -> None:
     empty = CellIndex(quantizers[8], [])
     assert len(empty.search(queries[0], k=5).cells) == 0
-    assert len(empty.search(queries[0], k=5, region=Disk(0, 0, 1e7)).cells) == 0
+    region = Disk(0, 0, 1e7)
+    assert len(empty.search(queries[0], k=5, region=region).cells) == 0
+    for found in empty.search_both(queries[0], k=5, region=region, k_everywhere=5):
+        assert len(found.cells) == 0
 
 
 def test_bad_arguments_are_refused(index: CellIndex, queries: Floats) -> None:
