@@ -64,11 +64,20 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("pack", type=Path, metavar="PACK", help="a region pack, *.geofix")
     text = "a photo, or a pattern such as 'photos/*.jpg'; with --track also a folder of them"
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help=text)
-    command.add_argument(
+    prior = command.add_mutually_exclusive_group()
+    prior.add_argument(
         "--prior",
         type=cli_arguments.disk,
         metavar="LAT,LON,RADIUS_M",
         help="the camera is in this disk",
+    )
+    text = "it is near here, as GPS says (sigma along each axis), unless the photo knows better"
+    prior.add_argument(
+        "--soft-prior",
+        dest="prior",
+        type=cli_arguments.gaussian,
+        metavar="LAT,LON,SIGMA_M",
+        help=text,
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto")
     text = "model file that the pack names and does not carry, or a folder that holds it"
@@ -136,7 +145,7 @@ def _answering(
             path, prior=arguments.prior, k=arguments.k
         )
     if arguments.prior is not None:
-        raise ValueError("--track starts anywhere in the pack: want no --prior, or a smaller pack")
+        raise ValueError("--track starts anywhere in the pack: want no prior, or a smaller pack")
     times, are_known = frames_in_order(cli_arguments.expanded(arguments.images))
     if not are_known:
         print("geofix: no EXIF times: taken to be one photo a second, by name", file=sys.stderr)
@@ -153,8 +162,12 @@ def _line(path: Path, fix: Fix) -> str:
         accuracy = f"within {fix.accuracy_m:.0f} m (68 %)"
     if fix.radius95_m is not None:
         accuracy += f", {fix.radius95_m:.0f} m (95 %)"
-    conflict = "  prior conflict" if fix.prior_conflict else ""
-    return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}{conflict}"
+    line = f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}"
+    if fix.unrestricted is None:
+        return line
+    lat, lon = fix.unrestricted.latlon
+    alone = f"{fix.unrestricted.status} {lat:.5f}, {lon:.5f}"
+    return f"{line}  prior conflict: the photo alone says {alone}"
 
 
 def _feature(path: Path, fix: Fix) -> dict[str, Any]:

@@ -8,7 +8,12 @@ from pathlib import Path
 from geofix.geo import LatLon
 from geofix.prior import Prior
 
-_WITH_NUMBERS = ("--prior", "--bbox", "--at")  # options whose value may begin with a minus
+_WITH_NUMBERS = (
+    "--prior",
+    "--soft-prior",
+    "--bbox",
+    "--at",
+)  # options whose value may begin with a minus
 
 
 def join_numbers(words: list[str]) -> list[str]:
@@ -55,6 +60,15 @@ def disk(text: str) -> Prior:
         return Prior.disk(lat, lon, radius_m=radius_m)
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}: {e}") from e
+
+
+def gaussian(text: str) -> Prior:
+    """Read LAT,LON,SIGMA_M."""
+    lat, lon, sigma_m = _numbers(text, "LAT,LON,SIGMA_M")
+    try:
+        return Prior.gaussian(lat, lon, sigma_m=sigma_m)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"want LAT,LON,SIGMA_M, got {text!r}: {e}") from e
 
 
 def bbox(text: str) -> Prior:

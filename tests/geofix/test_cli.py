@@ -85,7 +85,8 @@ def test_a_prior_conflict_is_said(
     )
     encoder = replace(region.encoder, calibration=known)
     pack = region.write(tmp_path / "known.geofix", encoders=[encoder])
-    for row, end in ((0, ""), (-1, "  prior conflict")):
+    own = r"\d+\.\d{5}, \d+\.\d{5}"
+    for row, end in ((0, ""), (-1, f"  prior conflict: the photo alone says fixed {own}")):
         lat, lon = s2.latlon_from_cell(region.cells[row]).tolist()
         outcome = run("localize", pack, photos[0], "--prior", f"{lat},{lon},300")
         assert re.search(rf"confidence 0\.\d\d{end}\n|confidence 1\.00{end}\n", outcome.out), end
@@ -193,13 +194,31 @@ def test_a_prior_restricts(
     assert json.loads(outcome.out)["cell"] == region.tokens[100]
 
 
+def test_a_soft_prior_is_weighed(
+    run: Run, pack_path: Path, photos: list[Path], region: TinyRegion
+) -> None:
+    lat, lon = s2.latlon_from_cell(region.cells[100])
+    hard, soft = (
+        json.loads(run("localize", pack_path, photos[0], option, f"{lat},{lon},100", "--json").out)
+        for option in ("--prior", "--soft-prior")
+    )
+    assert hard["cell"] != region.tokens[0]
+    assert soft["cell"] == region.tokens[0]  # the photo is sure of its own place
+
+
 @pytest.mark.parametrize("join", [" ", "="])
+@pytest.mark.parametrize("option", ["--prior", "--soft-prior"])
 def test_a_prior_with_a_negative_latitude_works(
-    run: Run, southern_pack_path: Path, southern_region: TinyRegion, tmp_path: Path, join: str
+    run: Run,
+    southern_pack_path: Path,
+    southern_region: TinyRegion,
+    tmp_path: Path,
+    option: str,
+    join: str,
 ) -> None:
     lat, lon = s2.latlon_from_cell(southern_region.cells[1])
-    flags = f"--prior{join}{lat:.6f},{lon:.6f},500".split()
-    assert flags[-1].removeprefix("--prior=").startswith("-33.9")
+    flags = f"{option}{join}{lat:.6f},{lon:.6f},500".split()
+    assert flags[-1].removeprefix(f"{option}=").startswith("-33.9")
     photos = save_pictures(southern_region, tmp_path)
     for words in ([*flags, southern_pack_path, photos[1]], [southern_pack_path, photos[1], *flags]):
         outcome = run("localize", "--json", *words)
@@ -226,6 +245,8 @@ def test_a_prior_elsewhere_is_one_line(run: Run, pack_path: Path, photos: list[P
         ["localize", "PACK", "IMAGE", "--prior", "47,8,0"],
         ["localize", "PACK", "IMAGE", "--prior", "91,8,100"],
         ["localize", "PACK", "IMAGE", "--prior", "here"],
+        ["localize", "PACK", "IMAGE", "--soft-prior", "47,8,-1"],
+        ["localize", "PACK", "IMAGE", "--prior", "47,8,9", "--soft-prior", "47,8,9"],
         ["localize", "PACK", "IMAGE", "--backend", "abacus"],
         ["localize", "PACK", "IMAGE", "-k", "many"],
         ["localize", "PACK", "IMAGE", "--json", "--geojson"],
