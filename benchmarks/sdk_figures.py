@@ -17,6 +17,7 @@ BINS = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
 ANSWERED = 0.8
 SURE_RADIUS_M = 200.0
 NEAR_M = 100.0
+NUM_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,34 @@ def coverage(name: str, fixes: Fixes) -> list[Value]:
     """Return how many truths radii hold, how wide they are, and how wide one for all would be."""
     given = np.isfinite(fixes.accuracy_m)
     known = fixes[given]
-    constant_m = float(np.quantile(known.error_m, 0.68))
-    median_m = float(np.median(known.accuracy_m))
+    median_m, constant_m = _median_and_constant_m(known)
+    low, high = _ratio_interval(known)
     return [
         share(f"{name}: accuracy_m is given", given),
         share(f"{name}: accuracy_m holds the truth", known.error_m <= known.accuracy_m),
         share(f"{name}: radius95_m holds the truth", known.error_m <= known.radius95_m),
         Value(f"{name}: median accuracy_m", round(median_m, 1), "m"),
         Value(f"{name}: the one radius that holds 68 %", round(constant_m, 1), "m"),
-        Value(f"{name}: their ratio", round(median_m / constant_m, 2), ""),
+        Value(
+            f"{name}: their ratio", round(median_m / constant_m, 2), f"({low:.2f} to {high:.2f})"
+        ),
     ]
+
+
+def _median_and_constant_m(fixes: Fixes) -> tuple[float, float]:
+    return float(np.median(fixes.accuracy_m)), float(np.quantile(fixes.error_m, 0.68))
+
+
+def _ratio_interval(fixes: Fixes) -> tuple[float, float]:
+    """Return the 95 % interval of the ratio of these, by a bootstrap over photos."""
+    rng = np.random.default_rng(0)
+    ratios = []
+    for _ in range(NUM_RESAMPLES):
+        rows = rng.integers(len(fixes), size=len(fixes))
+        median_m, constant_m = _median_and_constant_m(fixes[rows])
+        ratios.append(median_m / constant_m)
+    low, high = np.quantile(ratios, [0.025, 0.975]).tolist()
+    return low, high
 
 
 def acted(name: str, fixes: Fixes) -> list[Value]:

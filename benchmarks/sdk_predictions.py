@@ -25,6 +25,7 @@ NUM_STRANGE = 200
 RADII_M = (100.0, 200.0, 400.0)
 WIDE_M = 1000.0
 SEEN = "driven street"
+WITHOUT_PHOTOS = ("street without photos", "district without photos")
 COLUMNS = ("camera", "season", "slice_area", "sequence_id")
 NUM_VIEWS = (2, 4)
 _VIEW_REACH_M = {2: 15.0, 4: 25.0}
@@ -60,9 +61,10 @@ def _lines(
     for row in range(len(test)):
         fix = localizer.localize(test.photo_path(row), k=NUM_CANDIDATES)
         yield {"set": "test", **_photo(test, row), **said(fix)}
-    seen = test[np.flatnonzero(test.columns["slice_area"] == SEEN)]
-    embeddings = localizer.embed([seen.photo_path(row) for row in range(len(seen))])
-    yield from _with_priors(localizer, seen, embeddings)
+    seen = _in_area(test, SEEN)
+    yield from _with_priors(localizer, seen)
+    for area in WITHOUT_PHOTOS:
+        yield from _with_right_priors(localizer, _in_area(test, area), area)
     yield from _views(localizer, seen)
     rng = np.random.default_rng(SEED)
     for kind in (strange_pictures.noise, strange_pictures.sky, strange_pictures.wall):
@@ -75,6 +77,14 @@ def _lines(
         yield from _nowhere(localizer, "a town of another seed", photos)
 
 
+def _in_area(test: PhotoTable, area: str) -> PhotoTable:
+    return test[np.flatnonzero(test.columns["slice_area"] == area)]
+
+
+def _embeddings(localizer: Localizer, photos: PhotoTable) -> npt.NDArray[np.float32]:
+    return localizer.embed([photos.photo_path(row) for row in range(len(photos))])
+
+
 def _nowhere(localizer: Localizer, name: str, images: list[Any]) -> Iterator[Line]:
     for image in images:
         yield {"set": name, "lat": None, "lon": None, **said(_localized(localizer, image))}
@@ -84,11 +94,9 @@ def _localized(localizer: Localizer, image: ImageSource) -> Fix:
     return localizer.localize(image, k=NUM_CANDIDATES)
 
 
-def _with_priors(
-    localizer: Localizer, seen: PhotoTable, embeddings: npt.NDArray[np.float32]
-) -> Iterator[Line]:
+def _with_priors(localizer: Localizer, seen: PhotoTable) -> Iterator[Line]:
     rng = np.random.default_rng(SEED)
-    for row, embedding in enumerate(embeddings):
+    for row, embedding in enumerate(_embeddings(localizer, seen)):
         truth = LatLon(float(seen.lat[row]), float(seen.lon[row]))
         asked: dict[str, Prior | None] = {"no prior": None}
         asked[f"right disk of {WIDE_M:.0f} m"] = disk_around(truth, WIDE_M, rng, is_right=True)
@@ -100,6 +108,19 @@ def _with_priors(
             line = _asked(localizer, embedding, prior)
             if line is not None:
                 yield {"set": name, **_photo(seen, row), **line}
+
+
+def _with_right_priors(localizer: Localizer, photos: PhotoTable, area: str) -> Iterator[Line]:
+    """Yield what is said of right disks where the pack knows the place from above alone."""
+    rng = np.random.default_rng(SEED)
+    for row, embedding in enumerate(_embeddings(localizer, photos)):
+        truth = LatLon(float(photos.lat[row]), float(photos.lon[row]))
+        for radius_m in RADII_M:
+            disk = disk_around(truth, radius_m, rng, is_right=True)
+            line = _asked(localizer, embedding, disk)
+            if line is not None:
+                name = f"right disk of {radius_m:.0f} m, {area}"
+                yield {"set": name, **_photo(photos, row), **line}
 
 
 def _asked(

@@ -55,7 +55,8 @@ class Fix:
         captured_at: when the photo was taken, from its EXIF.
         timings_ms: what each stage took.
         prior_conflict: the photo speaks against the prior, more than one right prior in fifty makes
-            it seem. A hard prior bounds `latlon` nevertheless.
+            it seem on streets that photos were trained on. In districts without such photos most
+            right ones do. A hard prior bounds `latlon` nevertheless.
         prior_gain: natural logarithm of how many times likelier the prior makes the mode than the
             photo alone does: 0 is vision alone. None without a prior, or where only its inside was
             searched.
