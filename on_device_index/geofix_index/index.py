@@ -23,6 +23,7 @@ EXPANSION = 256  # candidates that a graph search keeps, at least
 # is named at once, and a disk is cut out by a look at each, which is faster there than to find its
 # runs of cells.
 _SMALL_UP_TO = 16_384
+_ALONE = 16  # cells of a shard, up to which each is named alone
 _REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
 _FINER = 4**_REFINE_LEVELS  # blocks that one becomes at a step
 
@@ -61,15 +62,23 @@ class _Selection(NamedTuple):
 
     by_graph: list[Shard]
     scanned: list[tuple[Shard, Rows | None]]
-    places: Rows | None  # of the scanned cells; None: these are all cells of the index
+    places: Rows | None  # of the scanned cells; None where whole shards are scanned:
+    ends: Rows  # how many cells are scanned as far as the end of each of these shards
+    skipped: Rows  # how many more of the index there are as far as there
     shortlist: kernel.Shortlist | None  # of shards in blocks
     first_place: Rows  # of each block
 
     def scan(self, table: Floats, *, use_kernel: bool) -> Floats:
         """Return the scores of the scanned cells."""
-        return np.concatenate(
-            [shard.scan(table, rows, use_kernel=use_kernel) for shard, rows in self.scanned]
-        )
+        scores = [shard.scan(table, rows, use_kernel=use_kernel) for shard, rows in self.scanned]
+        return np.concatenate([_NOTHING.scores, *scores])
+
+    def places_of(self, scanned: Rows) -> Rows:
+        """Return the places of cells, which are numbered as they are scanned."""
+        if self.places is not None:
+            return self.places[scanned]
+        shard = np.searchsorted(self.ends, scanned, side="right")
+        return np.asarray(scanned + self.skipped[shard])
 
 
 class _Small(NamedTuple):
@@ -164,12 +173,14 @@ class CellIndex:
         _check_number("k_everywhere", k_everywhere)
         table = self.quantizer.lookup_table(embedding)
         inside, everything = self._inside(region), self._all()
-        if everything.places is not None:
+        if everything.by_graph or everything.shortlist is not None or inside.places is None:
             return self._search(inside, table, k), self._search(everything, table, k_everywhere)
+        # All cells are scanned one by one, and numbered by their places.
         scores = everything.scan(table, use_kernel=self._use_kernel)
+        within, best = _ranked(scores[inside.places], k), _ranked(scores, k_everywhere)
         return (
-            self._best(inside.places, scores[inside.places], k),
-            self._best(None, scores, k_everywhere),
+            Matches(self._cells_at(inside.places[within]), scores[inside.places[within]]),
+            Matches(self._cells_at(best), scores[best]),
         )
 
     @property
@@ -232,12 +243,16 @@ class CellIndex:
                 by_graph.append(shard)
             else:
                 (in_blocks if fits and shard.blocks is not None else scanned).append((number, rows))
-        is_all = 0 < len(scanned) == len(self._shards) and all(r is None for _, r in scanned)
+        in_part = [(number, rows) for number, rows in scanned if rows is not None]
+        numbers = np.array([number for number, _ in scanned], np.int64)
+        ends = np.cumsum(np.diff(self._starts)[numbers])
         shortlist, first_place = self._in_blocks(library, in_blocks)
         return _Selection(
             by_graph,
             [(self._shard(number), rows) for number, rows in scanned],
-            None if is_all else self._places(scanned),
+            self._places(in_part) if in_part else None,
+            ends,
+            self._starts[numbers + 1] - ends,
             shortlist,
             first_place,
         )
@@ -256,13 +271,9 @@ class CellIndex:
         addresses, masks = (np.concatenate([part[i] for part in blocks]) for i in (0, 1))
         return kernel.Shortlist(library, addresses, masks), np.concatenate(first_places)
 
-    def _places(self, parts: _Parts) -> Rows:
+    def _places(self, parts: Sequence[tuple[int, Rows]]) -> Rows:
         """Return the numbers of rows among all cells."""
-        found = [
-            self._starts[number] + (np.arange(len(self._shards[number])) if rows is None else rows)
-            for number, rows in parts
-        ]
-        return np.concatenate([_NO_ROWS, *found])
+        return np.concatenate([_NO_ROWS, *(self._starts[number] + rows for number, rows in parts)])
 
     def _search(self, selection: _Selection, table: Floats, k: int) -> Matches:
         found = [
@@ -270,28 +281,31 @@ class CellIndex:
         ]
         if selection.scanned:
             scores = selection.scan(table, use_kernel=self._use_kernel)
-            found.append(self._best(selection.places, scores, k))
+            best = _ranked(scores, k)
+            found.append(Matches(self._cells_at(selection.places_of(best)), scores[best]))
         if selection.shortlist is not None:
             numbers, scores = selection.shortlist.search(table, k)
-            block, at = np.divmod(numbers, kernel.BLOCK)
-            found.append(self._best(selection.first_place[block] + at, scores, k))
-        return found[0] if len(found) == 1 else _merged(found, k)
-
-    def _best(self, places: Rows | None, scores: Floats, k: int) -> Matches:
-        """Return the `k` best of cells whose places ascend; None: of all cells."""
-        best = _top(scores, k)
-        best = best[np.argsort(-scores[best], kind="stable")][:k]
-        return Matches(self._cells_at(best if places is None else places[best]), scores[best])
+            best = _ranked(scores, k)
+            block, at = np.divmod(numbers[best], kernel.BLOCK)
+            found.append(Matches(self._cells_at(selection.first_place[block] + at), scores[best]))
+        if len(found) == 1 and not selection.by_graph:  # whose equals come in any order
+            return found[0]
+        return _merged(found, k)
 
     def _cells_at(self, places: Rows) -> Cells:
         if self._small is not None:
             return self._small.cells[places]
-        numbers = np.searchsorted(self._starts, places, side="right") - 1
-        rows = places - self._starts[numbers]
-        if (numbers == numbers[:1]).all():  # as of a disk, mostly
-            return self._shard(int(numbers[0])).cells(rows)
-        where = zip(numbers.tolist(), rows.tolist(), strict=True)
-        return np.array([self._shard(number).cell(row) for number, row in where], np.uint64)
+        owners = np.searchsorted(self._starts, places, side="right") - 1
+        rows = places - self._starts[owners]
+        shards = np.unique(owners).tolist()
+        if len(places) < _ALONE * len(shards):
+            where = zip(owners.tolist(), rows.tolist(), strict=True)
+            return np.array([self._shard(number).cell(row) for number, row in where], np.uint64)
+        cells = np.empty(len(places), np.uint64)
+        for number in shards:
+            own = owners == number
+            cells[own] = self._shard(number).cells(rows[own])
+        return cells
 
     def _goes_by_graph(self, shard: Shard) -> bool:
         return self._use_kernel and shard.has_graph and len(shard) >= self._graph_from_cells
@@ -366,6 +380,12 @@ class CellIndex:
 def _check_number(name: str, k: int) -> None:
     if k < 1:
         raise ValueError(f"{name} is {k}, want at least 1")
+
+
+def _ranked(scores: Floats, k: int) -> Rows:
+    """Return the rows of the k best scores, best first; among equals the first comes first."""
+    best = _top(scores, k)
+    return best[np.argsort(-scores[best], kind="stable")][:k]
 
 
 def _top(scores: Floats, k: int) -> Rows:

@@ -162,12 +162,12 @@ def _line(path: Path, fix: Fix) -> str:
         accuracy = f"within {fix.accuracy_m:.0f} m (68 %)"
     if fix.radius95_m is not None:
         accuracy += f", {fix.radius95_m:.0f} m (95 %)"
-    line = f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}"
-    if fix.unrestricted is None:
-        return line
-    lat, lon = fix.unrestricted.latlon
-    alone = f"{fix.unrestricted.status} {lat:.5f}, {lon:.5f}"
-    return f"{line}  prior conflict: the photo alone says {alone}"
+    conflict = ""
+    if fix.unrestricted is not None:
+        lat, lon = fix.unrestricted.latlon
+        alone = f"{fix.unrestricted.status} {lat:.5f}, {lon:.5f}"
+        conflict = f"  prior conflict: the photo alone says {alone}"
+    return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}{conflict}"
 
 
 def _feature(path: Path, fix: Fix) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-_ROUNDING = 1e-5  # more than sums of weights are off by
+_ROUNDING = 1e-5  # more than sums of weights are off by, and less than a radius is widened for
 _TICKS = 4  # a square is 4 x 4 points
 
 Floats = npt.NDArray[np.float64]
@@ -21,7 +21,7 @@ def radii_m(
     """Return the radii around the origin that hold shares; None where all weights are less.
 
     Args:
-        offsets_m: (K, 2), at least one.
+        offsets_m: (K, 2).
         weights: (K,).
         spread_m: (P, 2) the points around each offset that its weight is spread over evenly.
         shares: of 1, whatever the weights sum to.
@@ -30,22 +30,24 @@ def radii_m(
     order = np.argsort(distance)
     offsets_m, weights, distance = offsets_m[order], weights[order], distance[order]
     mass = np.cumsum(weights)
+    total = float(weights.sum())
     # A radius lies within `reach` of where the share is held if a weight is not spread at all. It
     # cuts through weights near there alone: the points of others need not be looked at.
     reach = float(np.hypot(spread_m[:, 0], spread_m[:, 1]).max())
     radii: list[float | None] = []
     for share in shares:
-        if share > mass[-1] + _ROUNDING:
+        if share > total + _ROUNDING:
             radii.append(None)
             continue
-        about = distance[np.searchsorted(mass[:-1], share)]
+        wanted = min(share, total - _ROUNDING)  # the last dust of the weight may lie anywhere
+        about = distance[np.searchsorted(mass[:-1], wanted)]
         begin = int(np.searchsorted(distance, about - 2 * reach, side="left"))
         end = int(np.searchsorted(distance, about + 2 * reach, side="right"))
         cut = _distances(offsets_m[begin:end], spread_m).ravel()
-        order = np.argsort(cut)
         each = np.repeat(weights[begin:end] / len(spread_m), len(spread_m))
-        held = mass[begin] - weights[begin] + np.cumsum(each[order])
-        radii.append(float(cut[order[np.searchsorted(held[:-1], share)]]))
+        nearest_first = np.argsort(cut)
+        held = mass[begin] - weights[begin] + np.cumsum(each[nearest_first])
+        radii.append(float(cut[nearest_first[np.searchsorted(held[:-1], wanted)]]))
     return tuple(radii)
 
 

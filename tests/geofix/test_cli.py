@@ -16,7 +16,6 @@ from PIL import Image
 import geofix
 from geofix.cli import main
 from geofix.geo import distance_m
-from geofix.posterior import Calibration
 from geofix_index import cells as s2
 from tests.command_line import Run, runner
 from tests.geofix.forgery import flipped, read_contents, with_manifest
@@ -80,9 +79,7 @@ def test_each_photo_gets_a_line(
 def test_a_prior_conflict_is_said(
     run: Run, photos: list[Path], region: TinyRegion, tmp_path: Path
 ) -> None:
-    known = Calibration(
-        CALIBRATION.temperature, CALIBRATION.elsewhere, levels=(0.7, 0.9), conflict=3.0
-    )
+    known = replace(CALIBRATION, levels=(0.7, 0.9), conflict=3.0)
     encoder = replace(region.encoder, calibration=known)
     pack = region.write(tmp_path / "known.geofix", encoders=[encoder])
     own = r"\d+\.\d{5}, \d+\.\d{5}"
@@ -195,15 +192,21 @@ def test_a_prior_restricts(
 
 
 def test_a_soft_prior_is_weighed(
-    run: Run, pack_path: Path, photos: list[Path], region: TinyRegion
+    run: Run, photos: list[Path], region: TinyRegion, tmp_path: Path
 ) -> None:
-    lat, lon = s2.latlon_from_cell(region.cells[100])
-    hard, soft = (
-        json.loads(run("localize", pack_path, photos[0], option, f"{lat},{lon},100", "--json").out)
-        for option in ("--prior", "--soft-prior")
+    known = replace(CALIBRATION, levels=(0.7, 0.9), conflict=3.0)
+    pack = region.write(
+        tmp_path / "known.geofix", encoders=[replace(region.encoder, calibration=known)]
     )
-    assert hard["cell"] != region.tokens[0]
-    assert soft["cell"] == region.tokens[0]  # the photo is sure of its own place
+    lat, lon = s2.latlon_from_cell(region.cells[100]).tolist()  # away from the photo's place
+    gains = []
+    for sigma_m in (2000, 100):
+        words = ("localize", pack, photos[0], "--soft-prior", f"{lat},{lon},{sigma_m}", "--json")
+        gains.append(json.loads(run(*words).out)["prior_gain"])
+    with geofix.Localizer.open(pack) as localizer:
+        prior = geofix.Prior.gaussian(lat, lon, sigma_m=100)
+        wanted = localizer.localize(photos[0], prior=prior).prior_gain
+    assert gains[0] > gains[1] == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("join", [" ", "="])

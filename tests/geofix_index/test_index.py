@@ -195,18 +195,39 @@ def test_both_searches_at_once_are_the_two_searches(
         assert_same(everywhere, index.search(queries[0], k=9))
 
 
+@pytest.mark.parametrize("use_kernel", [True, False])
 def test_a_large_index_which_keeps_no_cells_finds_the_same(
     many_shards: list[Shard],
     quantizers: dict[int, ProductQuantizer],
     queries: Floats,
     monkeypatch: pytest.MonkeyPatch,
+    use_kernel: bool,
 ) -> None:
-    small = CellIndex(quantizers[4], many_shards)
-    wanted = [small.search(query, k=90) for query in queries]
+    small = CellIndex(quantizers[4], many_shards, use_kernel=use_kernel)
     monkeypatch.setattr("geofix_index.index._SMALL_UP_TO", 0)
-    large = CellIndex(quantizers[4], many_shards)
-    for query, matches in zip(queries, wanted, strict=True):
-        assert_same(large.search(query, k=90), matches)
+    large = CellIndex(quantizers[4], many_shards, use_kernel=use_kernel)
+    few = CellUnion([many_shards[1].parent, int(many_shards[2].cells()[0])])
+    for k in (1, 9, 90):  # of few cells each is named alone, many shard by shard
+        assert_same(large.search(queries[0], k=k), small.search(queries[0], k=k))
+        for region in (few, CellUnion([PARENT]), CellUnion([])):
+            found, wanted = (
+                index.search_both(queries[0], k=k, region=region, k_everywhere=9)
+                for index in (large, small)
+            )
+            assert_same(found[0], wanted[0])
+            assert_same(found[1], wanted[1])
+
+
+@pytest.mark.parametrize("kind", ["scan", "usearch"])
+def test_equals_come_in_the_order_of_cells_from_a_lone_shard_too(
+    quantizers: dict[int, ProductQuantizer], queries: Floats, kind: str
+) -> None:
+    cells, pq_codes = some_cells(PARENT, level=16, num=40), np.full((40, 4), 7, np.uint8)
+    files = build_shard(cells, pq_codes, quantizers[8], parent=PARENT, kind=kind)
+    shard = Shard.open(files.cells, files.payload, quantizers[8])
+    index = CellIndex(quantizers[8], [shard], graph_from_cells=1)
+    found = index.search(queries[0], k=8).cells.tolist()
+    assert found == sorted(found)
 
 
 @pytest.mark.parametrize(
