@@ -48,6 +48,7 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 DATA = Path(os.environ.get("GEOFIX_DATA", "../shared/data"))
 STRANGE = ("noise", "sky", "wall", "streets of France", "a town of another seed")
 PARTS = ("trust", "priors", "union_square")
+PHOTOGRAPHED = ((0.0, 0.0), (0.001, 0.1), (0.1, 0.2), (0.2, 0.35), (0.35, 0.6), (0.6, 1.0))
 _RIGHT_M = 100.0
 
 _TRUST = """After `make demo`. Test photos of the demo, none of which was used to calibrate, through
@@ -92,9 +93,10 @@ numbers of cells (three points more).
 
 Where the pack knows the place from above alone, the photo may speak for another one, and a right
 disk is taken for a wrong one: for one in seven photos on single streets without training photos,
-for nearly nine of ten in districts without them. The share of photographed cells inside does not
-tell: where a disk holds none of them, right and wrong ones look alike (area 0.60), and a threshold
-of their own would no longer notice a third of the wrong ones around photographed streets.
+for nearly nine of ten in districts without them. By all photos together: a conflict says little
+where less than a third of a disk's cells are photographed. They have no threshold of their own:
+where a disk holds no such cell, right and wrong ones look alike (area 0.60), and a third of the
+wrong disks around photographed streets, which are noticed now, would no longer be.
 
 A disk of 1 km around this pack, 1.7 km wide, says little,
 and finds more. It is not quite free: its cells are cut out anew for each place, and weighed
@@ -207,6 +209,7 @@ def _priors(lines: list[Line], demo: Path) -> None:
         for name in names:
             told = _set(lines, f"right {name}, {area}")
             values.append(share(f"{name}: right, taken to be wrong, {area}", told.is_conflict))
+    values += _by_share_photographed(lines)
     for name in ("no prior", f"right disk of {WIDE_M:.0f} m"):
         values.append(share(f"{name}, within 100 m", _set(lines, name).error_m <= _RIGHT_M))
     test = read_photo_table(demo / "town" / "photos.parquet")[0].of_split("test")
@@ -214,6 +217,20 @@ def _priors(lines: list[Line], demo: Path) -> None:
     values += time_priors(demo / "town.geofix", test)
     draw_conflict(right, wrong, IMAGES / "conflict.png")
     _record("priors", "Right and wrong priors", _PRIORS, values)
+
+
+def _by_share_photographed(lines: list[Line]) -> list[Value]:
+    """Return how many right disks, of all photos, are taken to be wrong, by their cells."""
+    right = [line for line in lines if line["set"].startswith("right disk") and "factor" in line]
+    right = [line for line in right if f"{WIDE_M:.0f} m" not in line["set"]]
+    photographed = np.array([line["photographed"] for line in right], float)
+    is_conflict = np.array([line["fix"]["prior_conflict"] for line in right], bool)
+    values = []
+    for low, high in PHOTOGRAPHED:
+        own = (photographed >= low) & (photographed <= high)
+        what = f"right, taken to be wrong, {low:.0%} to {high:.0%} of its cells photographed"
+        values.append(share(what, is_conflict[own]))
+    return values
 
 
 def _trusted(fixes: Fixes) -> npt.NDArray[np.bool_]:

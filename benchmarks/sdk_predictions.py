@@ -1,7 +1,8 @@
 """What a pack says of photos, saved as JSON lines, so that figures can be made from it again.
 
 A line has `set` (what was asked), `lat`, `lon` (the truth, null where there is none), columns of
-the photo, `elsewhere` (its share of the posterior), `factor` (the prior's Bayes factor), and `fix`.
+the photo, `elsewhere` (its share of the posterior), `fix`, and of a prior `factor` (its Bayes
+factor) and `photographed` (the share of its cells).
 """
 
 import json
@@ -138,7 +139,12 @@ def _asked(
     rest = elsewhere_logit(calibration, num_cells=index.num_cells)
     found = find(index, embedding, calibration, prior=prior, k=5, elsewhere=rest)
     fix = localizer.search(embedding, prior=prior)
-    return {**said(fix), "factor": bayes_factor(found, calibration, prior)}
+    photographed = localizer.coverage._photographed(prior.region)
+    return {
+        **said(fix),
+        "factor": bayes_factor(found, calibration, prior),
+        "photographed": None if photographed is None else float(photographed.mean()),
+    }
 
 
 def disk_around(

@@ -22,12 +22,12 @@ def main(pack: Path, frames: Path) -> None:
             bgr = load_image(frames / row["image"])[..., ::-1]  # as a camera's driver gives it
             moved = Motion.odometry(float(row["east_m"]), float(row["north_m"]))
             fix = tracker.update(bgr, time=float(row["time"]), motion=moved, encoding="bgr8")
-            print(json.dumps(nav_sat_fix(fix)))  # in ROS 2: publisher.publish(...)
+            print(json.dumps({"frame": row["image"], **nav_sat_fix(fix)}))  # in ROS 2: publish
 
 
 def nav_sat_fix(fix: Fix) -> dict[str, object]:
     """Return fields of a sensor_msgs/NavSatFix: no fix where the place itself is in doubt."""
-    if fix.covariance_m2 is None or not fix.is_sure(radius95_m=200, confidence=0.95):
+    if fix.covariance_m2 is None or not fix.is_sure(radius95_m=200):
         return {"status": -1, "position_covariance_type": 0}
     (east, both), (_, north) = fix.covariance_m2  # of the chosen place
     rows = [east, both, 0.0, both, north, 0.0, 0.0, 0.0, 1e6]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from geofix.backends import BACKENDS
 from geofix.cli_bench import add_bench
 from geofix.cli_pack import add_pack, add_trust
 from geofix.cli_track import frames_in_order
-from geofix.fix import Fix
+from geofix.fix import Fix, Unrestricted
 from geofix.tracking.tracker import SPEED_MPS
 
 _MAP_MARGIN_M = 400.0
@@ -71,12 +72,12 @@ def _add_localize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="LAT,LON,RADIUS_M",
         help="the camera is in this disk",
     )
-    text = "it is near here, as GPS says (sigma along each axis), unless the photo knows better"
+    text = "it is about here, 68 %% within the accuracy, unless the photo clearly says otherwise"
     prior.add_argument(
-        "--soft-prior",
+        "--gps",
         dest="prior",
-        type=cli_arguments.gaussian,
-        metavar="LAT,LON,SIGMA_M",
+        type=cli_arguments.gps,
+        metavar="LAT,LON,ACCURACY_M",
         help=text,
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto")
@@ -154,20 +155,25 @@ def _answering(
 
 
 def _line(path: Path, fix: Fix) -> str:
-    place = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
     if fix.confidence is None:
+        place = f"{fix.latlon.lat:.5f}, {fix.latlon.lon:.5f}"
         return f"{path}: {fix.status}  {place}  (the pack is not calibrated)"
-    accuracy = "accuracy unknown"
-    if fix.accuracy_m is not None:
-        accuracy = f"within {fix.accuracy_m:.0f} m (68 %)"
-    if fix.radius95_m is not None:
-        accuracy += f", {fix.radius95_m:.0f} m (95 %)"
-    conflict = ""
+    line = f"{path}: {_answer(fix)}"
+    if fix.is_sure(radius95_m=math.inf):
+        return f"{line}  sure"
     if fix.unrestricted is not None:
-        lat, lon = fix.unrestricted.latlon
-        alone = f"{fix.unrestricted.status} {lat:.5f}, {lon:.5f}"
-        conflict = f"  prior conflict: the photo alone says {alone}"
-    return f"{path}: {fix.status}  {place}  {accuracy}  confidence {fix.confidence:.2f}{conflict}"
+        return f"{line}  prior conflict, the photo alone says: {_answer(fix.unrestricted)}"
+    return line
+
+
+def _answer(told: Fix | Unrestricted) -> str:
+    accuracy = "accuracy unknown"
+    if told.accuracy_m is not None:
+        accuracy = f"within {told.accuracy_m:.0f} m (68 %)"
+    if told.radius95_m is not None:
+        accuracy += f", {told.radius95_m:.0f} m (95 %)"
+    lat, lon = told.latlon
+    return f"{told.status}  {lat:.5f}, {lon:.5f}  {accuracy}  confidence {told.confidence:.2f}"
 
 
 def _feature(path: Path, fix: Fix) -> dict[str, Any]:

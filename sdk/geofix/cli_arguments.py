@@ -10,7 +10,7 @@ from geofix.prior import Prior
 
 _WITH_NUMBERS = (
     "--prior",
-    "--soft-prior",
+    "--gps",
     "--bbox",
     "--at",
 )  # options whose value may begin with a minus
@@ -62,13 +62,13 @@ def disk(text: str) -> Prior:
         raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}: {e}") from e
 
 
-def gaussian(text: str) -> Prior:
-    """Read LAT,LON,SIGMA_M."""
-    lat, lon, sigma_m = _numbers(text, "LAT,LON,SIGMA_M")
+def gps(text: str) -> Prior:
+    """Read LAT,LON,ACCURACY_M, a radius of 68 %."""
+    lat, lon, accuracy_m = _numbers(text, "LAT,LON,ACCURACY_M")
     try:
-        return Prior.gaussian(lat, lon, sigma_m=sigma_m)
+        return Prior.from_android(lat, lon, accuracy_m=accuracy_m)
     except ValueError as e:
-        raise argparse.ArgumentTypeError(f"want LAT,LON,SIGMA_M, got {text!r}: {e}") from e
+        raise argparse.ArgumentTypeError(f"want LAT,LON,ACCURACY_M, got {text!r}: {e}") from e
 
 
 def bbox(text: str) -> Prior:

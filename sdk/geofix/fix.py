@@ -1,5 +1,6 @@
 """The answer to a photo."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ from geofix.geo import Covariance, LatLon
 
 STATUSES = ("fixed", "ambiguous", "unknown")
 SURE_CONFIDENCE = 0.8
+SURE_TRACK_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Fix:
             photo alone does: 0 is vision alone. None without a prior, or where only its inside was
             searched.
         unrestricted: the answer without the prior, where there is a conflict.
+        is_tracked: a `Tracker` gave it, of many photos.
     """
 
     status: str
@@ -76,13 +79,14 @@ class Fix:
     prior_conflict: bool = False
     prior_gain: float | None = None
     unrestricted: Unrestricted | None = None
+    is_tracked: bool = False
 
     @property
     def cell(self) -> str:
         """Token of the best cell."""
         return self.candidates[0].cell
 
-    def is_sure(self, *, radius95_m: float, confidence: float = SURE_CONFIDENCE) -> bool:
+    def is_sure(self, *, radius95_m: float, confidence: float | None = None) -> bool:
         """Return whether to act on the fix, for whom a radius is good enough.
 
         It is "fixed", no prior speaks against it, and confidence and 95 % radius are known and
@@ -90,8 +94,10 @@ class Fix:
 
         Args:
             radius95_m: that the fix may have at most.
-            confidence: that it has to have; ask a `Tracker` for 0.95.
+            confidence: that it has to have; None wants 0.8, of a track 0.95.
         """
+        if confidence is None:
+            confidence = SURE_TRACK_CONFIDENCE if self.is_tracked else SURE_CONFIDENCE
         return (
             self.status == "fixed"
             and not self.prior_conflict
@@ -102,7 +108,10 @@ class Fix:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return a flat object of what JSON can hold: `lat`, `lon`, `cell` and the fields."""
+        """Return a flat object of what JSON can hold: `lat`, `lon`, `cell` and the fields.
+
+        `is_sure` in it is that of any radius: compare `radius95_m` yourself.
+        """
         return {
             "lat": round(self.latlon.lat, 7),
             "lon": round(self.latlon.lon, 7),
@@ -137,6 +146,8 @@ class Fix:
                 "status": self.unrestricted.status,
                 "radius95_m": _rounded(self.unrestricted.radius95_m, 1),
             },
+            "is_tracked": self.is_tracked,
+            "is_sure": self.is_sure(radius95_m=math.inf),
         }
 
 

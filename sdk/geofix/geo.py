@@ -33,6 +33,10 @@ class LatLon:
         yield self.lat
         yield self.lon
 
+    def __getitem__(self, number: int) -> float:
+        """Return the latitude for 0, the longitude for 1."""
+        return (self.lat, self.lon)[number]
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

@@ -82,8 +82,8 @@ def test_a_prior_conflict_is_said(
     known = replace(CALIBRATION, levels=(0.7, 0.9), conflict=3.0)
     encoder = replace(region.encoder, calibration=known)
     pack = region.write(tmp_path / "known.geofix", encoders=[encoder])
-    own = r"\d+\.\d{5}, \d+\.\d{5}"
-    for row, end in ((0, ""), (-1, f"  prior conflict: the photo alone says fixed {own}")):
+    alone = r"  prior conflict, the photo alone says: fixed  \d+\.\d{5}, .* confidence 1\.00"
+    for row, end in ((0, "  sure"), (-1, alone)):
         lat, lon = s2.latlon_from_cell(region.cells[row]).tolist()
         outcome = run("localize", pack, photos[0], "--prior", f"{lat},{lon},300")
         assert re.search(rf"confidence 0\.\d\d{end}\n|confidence 1\.00{end}\n", outcome.out), end
@@ -108,7 +108,7 @@ def test_json_is_one_flat_object_a_line(
         assert list(answer) == [
             *("image", "lat", "lon", "cell", "status", "accuracy_m", "radius95_m"),
             *("covariance_m2", "confidence", "candidates", "pack_id", "captured_at", "timings_ms"),
-            *("prior_conflict", "prior_gain", "unrestricted"),
+            *("prior_conflict", "prior_gain", "unrestricted", "is_tracked", "is_sure"),
         ]
         assert answer["status"] == "fixed"
         assert answer["pack_id"] == "tiny"
@@ -200,17 +200,17 @@ def test_a_soft_prior_is_weighed(
     )
     lat, lon = s2.latlon_from_cell(region.cells[100]).tolist()  # away from the photo's place
     gains = []
-    for sigma_m in (2000, 100):
-        words = ("localize", pack, photos[0], "--soft-prior", f"{lat},{lon},{sigma_m}", "--json")
+    for accuracy_m in (2000, 100):
+        words = ("localize", pack, photos[0], "--gps", f"{lat},{lon},{accuracy_m}", "--json")
         gains.append(json.loads(run(*words).out)["prior_gain"])
     with geofix.Localizer.open(pack) as localizer:
-        prior = geofix.Prior.gaussian(lat, lon, sigma_m=100)
+        prior = geofix.Prior.from_android(lat, lon, accuracy_m=100)
         wanted = localizer.localize(photos[0], prior=prior).prior_gain
     assert gains[0] > gains[1] == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("join", [" ", "="])
-@pytest.mark.parametrize("option", ["--prior", "--soft-prior"])
+@pytest.mark.parametrize("option", ["--prior", "--gps"])
 def test_a_prior_with_a_negative_latitude_works(
     run: Run,
     southern_pack_path: Path,
@@ -248,8 +248,8 @@ def test_a_prior_elsewhere_is_one_line(run: Run, pack_path: Path, photos: list[P
         ["localize", "PACK", "IMAGE", "--prior", "47,8,0"],
         ["localize", "PACK", "IMAGE", "--prior", "91,8,100"],
         ["localize", "PACK", "IMAGE", "--prior", "here"],
-        ["localize", "PACK", "IMAGE", "--soft-prior", "47,8,-1"],
-        ["localize", "PACK", "IMAGE", "--prior", "47,8,9", "--soft-prior", "47,8,9"],
+        ["localize", "PACK", "IMAGE", "--gps", "47,8,-1"],
+        ["localize", "PACK", "IMAGE", "--prior", "47,8,9", "--gps", "47,8,9"],
         ["localize", "PACK", "IMAGE", "--backend", "abacus"],
         ["localize", "PACK", "IMAGE", "-k", "many"],
         ["localize", "PACK", "IMAGE", "--json", "--geojson"],

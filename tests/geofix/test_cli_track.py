@@ -93,7 +93,7 @@ def test_a_photo_that_cannot_be_read_is_told_and_the_drive_goes_on(
     ("words", "message"),
     [
         (["--track", "--prior", "47,8,900"], "want no prior"),
-        (["--track", "--soft-prior", "47,8,900"], "want no prior"),
+        (["--track", "--gps", "47,8,900"], "want no prior"),
         (["--track", "--speed-mps", "0"], "speed_mps is 0.0"),
     ],
 )

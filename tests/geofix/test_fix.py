@@ -43,3 +43,15 @@ def test_nothing_makes_up_for_what_a_fix_lacks(lack: dict[str, object]) -> None:
 def test_how_confident_is_asked_for() -> None:
     assert SURE.is_sure(radius95_m=200.0, confidence=0.85)
     assert not SURE.is_sure(radius95_m=200.0, confidence=0.95)
+
+
+def test_a_track_has_to_be_surer() -> None:
+    tracked = replace(SURE, is_tracked=True)
+    assert not tracked.is_sure(radius95_m=200.0)
+    assert replace(tracked, confidence=0.95).is_sure(radius95_m=200.0)
+    assert tracked.is_sure(radius95_m=200.0, confidence=0.8)
+
+
+def test_json_says_whether_a_fix_is_sure_whatever_the_radius() -> None:
+    assert replace(SURE, radius95_m=9000.0).to_json()["is_sure"] is True
+    assert replace(SURE, confidence=0.79).to_json()["is_sure"] is False

@@ -24,6 +24,7 @@ def test_a_photo_is_tracked_as_its_embedding(pack_path: Path, region: TinyRegion
             (embedding,) = localizer.embed([picture])
             assert fix.candidates == by_embedding.update(embedding, time=number).candidates
         assert set(fix.timings_ms) == {"decode", "preprocess", "encode", "search", "track", "total"}
+        assert fix.is_tracked
         by_photo.reset()
         assert by_photo.update(region.pictures[1], time=0).cell == region.tokens[1]
 

@@ -55,7 +55,7 @@ def test_the_robot_publishes_a_position_for_each_frame_once_it_is_sure(
     robot_loop.main(pack_path, frames)
     published = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(published) == 6
-    assert published[0] == {"status": -1, "position_covariance_type": 0}
+    assert published[0] == {"frame": "0.png", "status": -1, "position_covariance_type": 0}
     for number, fix in enumerate(published[3:], start=3):
         centre = LatLon(*s2.latlon_from_cell(region.cells[min(number, 4)]).tolist())
         assert fix["status"] == 0

@@ -49,6 +49,7 @@ def fix_from_belief(belief: Belief, seen: Evidence, *, bias_m: float, pack_id: s
         confidence=mass,
         candidates=_candidates(cells, belief.weights, seen, k),
         pack_id=pack_id,
+        is_tracked=True,
     )
 
 
