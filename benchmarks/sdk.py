@@ -228,7 +228,8 @@ def _by_share_photographed(lines: list[Line]) -> list[Value]:
     values = []
     for low, high in PHOTOGRAPHED:
         own = (photographed >= low) & (photographed <= high)
-        what = f"right, taken to be wrong, {low:.0%} to {high:.0%} of its cells photographed"
+        some = f"up to {high:.0%}" if high else "none"
+        what = f"right, taken to be wrong, {some} of its cells photographed"
         values.append(share(what, is_conflict[own]))
     return values
 

@@ -57,8 +57,8 @@ _EVENTS = f"""The drives of "Tracking a stream of photos" on driven streets.
   where odometry alone carries the track: black looks like no photo, and says nothing.
 * *Kidnapped*: from photo {EVENT_AT} on the photos are those of another drive, at least 250 m away,
   while the odometry tells of one step more. *Recovered*: an error below 100 m. *Started*: a new
-  tracker at the same place, which is what could be hoped for. Wanted: within ten photos. One in
-  five needs more.
+  tracker at the same place, which is what could be hoped for. Wanted: within ten photos. Three
+  in ten need more.
 * *Time* of one update beyond the embedding: of the search (cells that match best, and those of the
   track), and of all else. Wanted: at most 5 ms."""
 
