@@ -66,8 +66,8 @@ statistics. *Fifths*: of the seen streets' photos, those with the smallest `accu
 and the ratio of medians is missed all the same: two of three photos are answered within 100 m,
 so the radius that holds 68 % of all lies just where the wrong answers begin, and so does that of
 a photo of middling confidence. An oracle that tells which answers are farther off has the ratio
-in the line above the fifths, so that 0.6 leaves little room. Trained on another
-machine by the same recipe, with the same recall, it was 0.79, where radii held 65 %. Tried, and no better than 0.80:
+in the line above the fifths, so that 0.6 leaves little room. Trained on another machine by the same
+recipe, with the same recall, it was 0.79, where radii held 65 %. Tried, and no better than 0.80:
 quantile regression by gradient-boosted trees on nine features of the scores; positions by the
 training photos themselves, which bring the median error from 60 to 38 m for eight times the
 database, and not the ratio. Confidence below 0.2 is too low: these are photos that look strange
