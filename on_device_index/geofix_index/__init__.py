@@ -4,8 +4,9 @@ Cells are S2 ids (uint64, never 0), embeddings float32, scores inner products: h
 """
 
 from geofix_index.errors import ShardFormatError
-from geofix_index.index import CellIndex, Matches
+from geofix_index.index import CellIndex
 from geofix_index.kernel import instructions, kernel_version
+from geofix_index.matches import Matches
 from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Box, CellUnion, Disk, Region
 from geofix_index.shard import Shard, ShardFiles, build_shard

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from geofix_index import cells as s2
 from geofix_index import kernel
 from geofix_index.forks import ForkSafeLock
+from geofix_index.matches import NOTHING, Matches, merged, ranked
 from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Disk, Region
 from geofix_index.shard import Rows, Shard
@@ -32,13 +33,6 @@ Floats = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float64]
 
 
-class Matches(NamedTuple):
-    """Cells and scores, best first; among equal scores the smaller cell id comes first."""
-
-    cells: Cells
-    scores: Floats
-
-
 @dataclass(frozen=True, slots=True)
 class ShardSource:
     """A shard that is opened when it is first needed."""
@@ -52,8 +46,7 @@ class ShardSource:
         return self.num_cells
 
 
-_NO_CELLS, _NO_ROWS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-_NOTHING = Matches(_NO_CELLS, np.zeros(0, np.float32))
+_NO_ROWS = np.zeros(0, np.int64)
 _Parts = Sequence[tuple[int, Rows | None]]  # numbers of shards, and which of their rows; None: all
 
 
@@ -71,7 +64,7 @@ class _Selection(NamedTuple):
     def scan(self, table: Floats, *, use_kernel: bool) -> Floats:
         """Return the scores of the scanned cells."""
         scores = [shard.scan(table, rows, use_kernel=use_kernel) for shard, rows in self.scanned]
-        return np.concatenate([_NOTHING.scores, *scores])
+        return np.concatenate([NOTHING.scores, *scores])
 
     def places_of(self, scanned: Rows) -> Rows:
         """Return the places of cells, which are numbered as they are scanned."""
@@ -177,7 +170,7 @@ class CellIndex:
             return self._search(inside, table, k), self._search(everything, table, k_everywhere)
         # All cells are scanned one by one, and numbered by their places.
         scores = everything.scan(table, use_kernel=self._use_kernel)
-        within, best = _ranked(scores[inside.places], k), _ranked(scores, k_everywhere)
+        within, best = ranked(scores[inside.places], k), ranked(scores, k_everywhere)
         return (
             Matches(self._cells_at(inside.places[within]), scores[inside.places[within]]),
             Matches(self._cells_at(best), scores[best]),
@@ -199,7 +192,7 @@ class CellIndex:
     def cells_in(self, region: Region) -> Cells:
         """Return the cells of the index that belong to a region, ascending."""
         found = [self._shard(number).cells(rows) for number, rows in self._rows_of(region)]
-        return np.concatenate([_NO_CELLS, *found])
+        return np.concatenate([NOTHING.cells, *found])
 
     def rows_in(self, region: Region) -> Rows:
         """Return where `cells_in` stand among all cells of the index, which ascend."""
@@ -219,7 +212,7 @@ class CellIndex:
         if self._everything is None:
             shards = [self._shard(number) for number in range(len(self._shards))]
             if self.num_cells <= _SMALL_UP_TO:
-                cells = np.concatenate([_NO_CELLS, *(shard.cells() for shard in shards)])
+                cells = np.concatenate([NOTHING.cells, *(shard.cells() for shard in shards)])
                 self._small = _Small(cells, s2.centre_vectors(cells))
             self._everything = self._divide([(number, None) for number in range(len(shards))])
         return self._everything
@@ -281,16 +274,16 @@ class CellIndex:
         ]
         if selection.scanned:
             scores = selection.scan(table, use_kernel=self._use_kernel)
-            best = _ranked(scores, k)
+            best = ranked(scores, k)
             found.append(Matches(self._cells_at(selection.places_of(best)), scores[best]))
         if selection.shortlist is not None:
             numbers, scores = selection.shortlist.search(table, k)
-            best = _ranked(scores, k)
+            best = ranked(scores, k)
             block, at = np.divmod(numbers[best], kernel.BLOCK)
             found.append(Matches(self._cells_at(selection.first_place[block] + at), scores[best]))
         if len(found) == 1 and not selection.by_graph:  # whose equals come in any order
             return found[0]
-        return _merged(found, k)
+        return merged(found, k)
 
     def _cells_at(self, places: Rows) -> Cells:
         if self._small is not None:
@@ -380,25 +373,3 @@ class CellIndex:
 def _check_number(name: str, k: int) -> None:
     if k < 1:
         raise ValueError(f"{name} is {k}, want at least 1")
-
-
-def _ranked(scores: Floats, k: int) -> Rows:
-    """Return the rows of the k best scores, best first; among equals the first comes first."""
-    best = _top(scores, k)
-    return best[np.argsort(-scores[best], kind="stable")][:k]
-
-
-def _top(scores: Floats, k: int) -> Rows:
-    """Return the rows of the k best scores and of all that equal the last of them, in any order."""
-    if len(scores) <= k:
-        return np.arange(len(scores))
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return np.flatnonzero(scores >= least)
-
-
-def _merged(found: list[Matches], k: int) -> Matches:
-    """Return the `k` best of several searches."""
-    cells, scores = (np.concatenate(parts) for parts in zip(_NOTHING, *found, strict=True))
-    best = _top(scores, k)
-    order = best[np.lexsort((cells[best], -scores[best]))][:k]
-    return Matches(cells[order], scores[order])
