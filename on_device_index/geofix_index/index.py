@@ -24,6 +24,7 @@ EXPANSION = 256  # candidates that a graph search keeps, at least
 # is named at once, and a disk is cut out by a look at each, which is faster there than to find its
 # runs of cells.
 _SMALL_UP_TO = 16_384
+_FEW = 4_096  # cells in blocks, up to which all scores come as fast as two short lists
 _ALONE = 16  # cells of a shard, up to which each is named alone
 _REFINE_LEVELS = 2  # a region is cut out of the shards in steps of this many levels
 _FINER = 4**_REFINE_LEVELS  # blocks that one becomes at a step
@@ -149,7 +150,7 @@ class CellIndex:
     ) -> tuple[Matches, Matches]:
         """Return what `search` finds in a region, and everywhere.
 
-        An index whose cells are all scanned one by one is scanned once for both.
+        A small index, or one whose cells are all scanned one by one, is scanned once for both.
 
         Args:
             embedding: (D,).
@@ -165,14 +166,14 @@ class CellIndex:
         _check_number("k", k)
         _check_number("k_everywhere", k_everywhere)
         table = self.quantizer.lookup_table(embedding)
-        inside, everything = self._inside(region), self._all()
-        if everything.by_graph or everything.shortlist is not None or inside.places is None:
-            return self._search(inside, table, k), self._search(everything, table, k_everywhere)
-        # All cells are scanned one by one, and numbered by their places.
-        scores = everything.scan(table, use_kernel=self._use_kernel)
-        within, best = ranked(scores[inside.places], k), ranked(scores, k_everywhere)
+        scores = self._all_scores(table)
+        if scores is None:
+            inside = self._search(self._inside(region), table, k)
+            return inside, self._search(self._all(), table, k_everywhere)
+        places = self.rows_in(region)
+        within, best = places[ranked(scores[places], k)], ranked(scores, k_everywhere)
         return (
-            Matches(self._cells_at(inside.places[within]), scores[inside.places[within]]),
+            Matches(self._cells_at(within), scores[within]),
             Matches(self._cells_at(best), scores[best]),
         )
 
@@ -216,6 +217,17 @@ class CellIndex:
                 self._small = _Small(cells, s2.centre_vectors(cells))
             self._everything = self._divide([(number, None) for number in range(len(shards))])
         return self._everything
+
+    def _all_scores(self, table: Floats) -> Floats | None:
+        """Return the scores of all cells, or None where a search has no need of them all."""
+        everything = self._all()
+        if everything.by_graph:
+            return None
+        if everything.shortlist is None:
+            return everything.scan(table, use_kernel=self._use_kernel)
+        if everything.scanned or self.num_cells > _FEW:
+            return None
+        return everything.shortlist.search(table, self.num_cells)[1]
 
     def _inside(self, region: Region) -> _Selection:
         latest = self._searched

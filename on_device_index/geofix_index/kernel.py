@@ -155,7 +155,8 @@ class Shortlist:
     def search(self, table: Floats, k: int) -> tuple[Rows, Floats]:
         """Return cells, as numbers of blocks times 32 plus places in them, and their scores.
 
-        Among them are the k best, and all cells that score as high as the last of these.
+        Among them are the k best, and all cells that score as high as the last of these; they are
+        all cells, ascending, where there are no more than k.
 
         Args:
             table: (M, 16), of as many sub-quantizers as the blocks are of.

@@ -203,19 +203,22 @@ def test_a_large_index_which_keeps_no_cells_finds_the_same(
     monkeypatch: pytest.MonkeyPatch,
     use_kernel: bool,
 ) -> None:
-    small = CellIndex(quantizers[4], many_shards, use_kernel=use_kernel)
-    monkeypatch.setattr("geofix_index.index._SMALL_UP_TO", 0)
-    large = CellIndex(quantizers[4], many_shards, use_kernel=use_kernel)
     few = CellUnion([many_shards[1].parent, int(many_shards[2].cells()[0])])
-    for k in (1, 9, 90):  # of few cells each is named alone, many shard by shard
-        assert_same(large.search(queries[0], k=k), small.search(queries[0], k=k))
-        for region in (few, CellUnion([PARENT]), CellUnion([])):
-            found, wanted = (
-                index.search_both(queries[0], k=k, region=region, k_everywhere=9)
-                for index in (large, small)
-            )
-            assert_same(found[0], wanted[0])
-            assert_same(found[1], wanted[1])
+
+    def answers() -> list[Matches]:
+        index = CellIndex(quantizers[4], many_shards, use_kernel=use_kernel)
+        found = []
+        for k in (1, 9, 90):  # of few cells each is named alone, many shard by shard
+            found.append(index.search(queries[0], k=k))
+            for region in (few, CellUnion([PARENT]), CellUnion([])):
+                found += index.search_both(queries[0], k=k, region=region, k_everywhere=9)
+        return found
+
+    small = answers()
+    monkeypatch.setattr("geofix_index.index._SMALL_UP_TO", 0)
+    monkeypatch.setattr("geofix_index.index._FEW", 0)
+    for found, wanted in zip(answers(), small, strict=True):
+        assert_same(found, wanted)
 
 
 @pytest.mark.parametrize("kind", ["scan", "usearch"])
