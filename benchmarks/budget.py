@@ -49,9 +49,9 @@ _MEANING = """One thread, a frame of 1920 x 1080 pixels as an array and as a JPE
 *Before*: {ref}. Medians of {rounds} processes of each version, in turns, each the median of a
 hundred fixes of each kind, in changing order. Wanted beyond inference: at most 3 ms from an array,
 if possible 2. What came since: radii are counted only where they cut through cells, the neighbours
-of a cell are remembered, and cells are named by their place in the index. A hard prior costs 0.1 ms
-more than none in so small a pack, since it is weighed, and doubted; in a pack of a million cells it
-is much faster than none ("A million cells")."""
+of a cell are remembered, and cells are named by their place in the index. A hard prior that
+stays costs less than 0.1 ms more than none in so small a pack, since it is weighed, and doubted; in
+a pack of a million cells it is much faster than none ("A million cells")."""
 
 
 def main() -> None:
