@@ -109,7 +109,9 @@ dimensions: half of the queries calibrate, the other half is tested. *Its own pl
 all places are cells. *Beside it*: even rows are cells, odd rows queries, so that the nearest
 cell is about 10 m away, and seven of ten answers are wrong. Wanted: 68 % and 95 %, and a ratio
 of 0.6. Both radii hold what they should. They are no sharper than one for all: half of the
-photos have less than 68 % of their posterior in the best place, and the next place is 10 m away."""
+photos have less than 68 % of their posterior in the best place, and the next place is 10 m away.
+Tried on the first half: a logistic regression on 17 features of scores and map, which is sure of
+68 % for 46 % of the test photos, and a learned bilinear metric, 41 to 47 %; half is needed."""
 
 
 def main() -> None:
