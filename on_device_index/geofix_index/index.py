@@ -1,6 +1,5 @@
 """Search over the shards of a region: everywhere, or in a part of the globe."""
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from geofix_index.forks import ForkSafeLock
 from geofix_index.matches import NOTHING, Matches, merged, ranked
 from geofix_index.quantizer import ProductQuantizer
 from geofix_index.region import Disk, Region
+from geofix_index.selection import InBlocks, Part, Scanned, Selection
 from geofix_index.shard import Rows, Shard
 
 # A shard with fewer cells is scanned, which is exact and takes half a millisecond at most; a larger
@@ -48,31 +48,6 @@ class ShardSource:
 
 
 _NO_ROWS = np.zeros(0, np.int64)
-_Parts = Sequence[tuple[int, Rows | None]]  # numbers of shards, and which of their rows; None: all
-
-
-class _Selection(NamedTuple):
-    """The cells that a search looks at; a place is a number among all cells, which ascend."""
-
-    by_graph: list[Shard]
-    scanned: list[tuple[Shard, Rows | None]]
-    places: Rows | None  # of the scanned cells; None where whole shards are scanned:
-    ends: Rows  # how many cells are scanned as far as the end of each of these shards
-    skipped: Rows  # how many more of the index there are as far as there
-    shortlist: kernel.Shortlist | None  # of shards in blocks
-    first_place: Rows  # of each block
-
-    def scan(self, table: Floats, *, use_kernel: bool) -> Floats:
-        """Return the scores of the scanned cells."""
-        scores = [shard.scan(table, rows, use_kernel=use_kernel) for shard, rows in self.scanned]
-        return np.concatenate([NOTHING.scores, *scores])
-
-    def places_of(self, scanned: Rows) -> Rows:
-        """Return the places of cells, which are numbered as they are scanned."""
-        if self.places is not None:
-            return self.places[scanned]
-        shard = np.searchsorted(self.ends, scanned, side="right")
-        return np.asarray(scanned + self.skipped[shard])
 
 
 class _Small(NamedTuple):
@@ -120,9 +95,9 @@ class CellIndex:
         self._graph_from_cells = graph_from_cells
         self._use_kernel = use_kernel
         self._lock = ForkSafeLock()
-        self._everything: _Selection | None = None
+        self._everything: Selection | None = None
         self._latest: tuple[Region, list[tuple[int, Rows]]] | None = None
-        self._searched: tuple[Region, _Selection] | None = None
+        self._searched: tuple[Region, Selection] | None = None
         self._small: _Small | None = None
 
     def search(self, embedding: Floats, *, k: int, region: Region | None = None) -> Matches:
@@ -197,7 +172,8 @@ class CellIndex:
 
     def rows_in(self, region: Region) -> Rows:
         """Return where `cells_in` stand among all cells of the index, which ascend."""
-        return self._places(self._rows_of(region))
+        found = [self._starts[number] + rows for number, rows in self._rows_of(region)]
+        return np.concatenate([_NO_ROWS, *found])
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards[number]
@@ -209,13 +185,14 @@ class CellIndex:
             self._shards[number] = opened
             return opened
 
-    def _all(self) -> _Selection:
+    def _all(self) -> Selection:
         if self._everything is None:
             shards = [self._shard(number) for number in range(len(self._shards))]
             if self.num_cells <= _SMALL_UP_TO:
                 cells = np.concatenate([NOTHING.cells, *(shard.cells() for shard in shards)])
                 self._small = _Small(cells, s2.centre_vectors(cells))
-            self._everything = self._divide([(number, None) for number in range(len(shards))])
+            starts = zip(shards, self._starts.tolist(), strict=False)
+            self._everything = self._divide([Part(shard, start, None) for shard, start in starts])
         return self._everything
 
     def _all_scores(self, table: Floats) -> Floats | None:
@@ -223,76 +200,51 @@ class CellIndex:
         everything = self._all()
         if everything.by_graph:
             return None
-        if everything.shortlist is None:
-            return everything.scan(table, use_kernel=self._use_kernel)
-        if everything.scanned or self.num_cells > _FEW:
+        if everything.in_blocks is None:
+            return (
+                NOTHING.scores if everything.scanned is None else everything.scanned.scores(table)
+            )
+        if everything.scanned is not None or self.num_cells > _FEW:
             return None
-        return everything.shortlist.search(table, self.num_cells)[1]
+        return everything.in_blocks.scores(table)
 
-    def _inside(self, region: Region) -> _Selection:
+    def _inside(self, region: Region) -> Selection:
         latest = self._searched
         if latest is None or latest[0] != region:
-            self._searched = latest = (region, self._divide(self._rows_of(region)))
+            parts = [
+                Part(self._shard(number), int(self._starts[number]), rows)
+                for number, rows in self._rows_of(region)
+            ]
+            self._searched = latest = (region, self._divide(parts))
         return latest[1]
 
-    def _divide(self, wanted: _Parts) -> _Selection:
-        """Part shards by how they are searched."""
-        by_graph: list[Shard] = []
-        scanned: list[tuple[int, Rows | None]] = []
-        in_blocks: list[tuple[int, Rows | None]] = []
+    def _divide(self, parts: list[Part]) -> Selection:
+        """Divide parts by how they are searched."""
         library = kernel.load_kernel() if self._use_kernel else None
-        fits = library is not None and self.quantizer.num_subspaces <= kernel.MAX_SHORTLIST
-        for number, rows in wanted:
-            shard = self._shard(number)
-            if rows is None and self._goes_by_graph(shard):
-                by_graph.append(shard)
+        if self.quantizer.num_subspaces > kernel.MAX_SHORTLIST:
+            library = None
+        by_graph, scanned, in_blocks = [], [], []
+        for part in parts:
+            if part.rows is None and self._goes_by_graph(part.shard):
+                by_graph.append(part.shard)
+            elif library is not None and part.shard.blocks is not None:
+                in_blocks.append(part)
             else:
-                (in_blocks if fits and shard.blocks is not None else scanned).append((number, rows))
-        in_part = [(number, rows) for number, rows in scanned if rows is not None]
-        numbers = np.array([number for number, _ in scanned], np.int64)
-        ends = np.cumsum(np.diff(self._starts)[numbers])
-        shortlist, first_place = self._in_blocks(library, in_blocks)
-        return _Selection(
+                scanned.append(part)
+        return Selection(
             by_graph,
-            [(self._shard(number), rows) for number, rows in scanned],
-            self._places(in_part) if in_part else None,
-            ends,
-            self._starts[numbers + 1] - ends,
-            shortlist,
-            first_place,
+            Scanned(scanned, use_kernel=self._use_kernel) if scanned else None,
+            InBlocks(library, in_blocks) if library is not None and in_blocks else None,
         )
 
-    def _in_blocks(
-        self, library: ctypes.CDLL | None, parts: _Parts
-    ) -> tuple[kernel.Shortlist | None, Rows]:
-        """Return what searches blocks of shards together, and the place where each block starts."""
-        if library is None or not parts:
-            return None, _NO_ROWS
-        blocks = [self._shard(number).masked_blocks(rows) for number, rows in parts]
-        first_places = [
-            first_row + self._starts[number]
-            for (number, _), (_, _, first_row) in zip(parts, blocks, strict=True)
-        ]
-        addresses, masks = (np.concatenate([part[i] for part in blocks]) for i in (0, 1))
-        return kernel.Shortlist(library, addresses, masks), np.concatenate(first_places)
-
-    def _places(self, parts: Sequence[tuple[int, Rows]]) -> Rows:
-        """Return the numbers of rows among all cells."""
-        return np.concatenate([_NO_ROWS, *(self._starts[number] + rows for number, rows in parts)])
-
-    def _search(self, selection: _Selection, table: Floats, k: int) -> Matches:
+    def _search(self, selection: Selection, table: Floats, k: int) -> Matches:
         found = [
             Matches(*shard.search(table, k=k, expansion=EXPANSION)) for shard in selection.by_graph
         ]
-        if selection.scanned:
-            scores = selection.scan(table, use_kernel=self._use_kernel)
-            best = ranked(scores, k)
-            found.append(Matches(self._cells_at(selection.places_of(best)), scores[best]))
-        if selection.shortlist is not None:
-            numbers, scores = selection.shortlist.search(table, k)
-            best = ranked(scores, k)
-            block, at = np.divmod(numbers[best], kernel.BLOCK)
-            found.append(Matches(self._cells_at(selection.first_place[block] + at), scores[best]))
+        for cells in (selection.scanned, selection.in_blocks):
+            if cells is not None:
+                places, scores = cells.best(table, k)
+                found.append(Matches(self._cells_at(places), scores))
         if len(found) == 1 and not selection.by_graph:  # whose equals come in any order
             return found[0]
         return merged(found, k)
