@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from benchmarks.sdk_figures import Fixes, fixes_from_lines
 from benchmarks.sdk_predictions import Line, said
+from benchmarks.vector_sets import read_union_square
 from geofix import Localizer
 from geofix.posterior import NUM_CANDIDATES
 from geofix_export import build_pack
@@ -28,9 +29,7 @@ def union_square_fixes(path: Path, *, own_is_there: bool) -> Fixes:
         own_is_there: the queries' own places are in the pack. False: cells of even rows, queries of
             odd ones, whose nearest cell is about 10 m away.
     """
-    with np.load(path) as file:
-        latlon = np.stack([file["lat"], file["lon"]], axis=1)
-        codes, embeddings = (_unit(file[f"mes_dgcnn2to3_{kind}_code"]) for kind in ("map", "image"))
+    latlon, codes, embeddings = read_union_square(path)
     rows = np.arange(len(latlon))
     in_pack, asked = (rows, rows) if own_is_there else (rows[::2], rows[1::2])
     asked = np.random.default_rng(SEED).permutation(asked)
@@ -57,7 +56,3 @@ def _line(
     fix = localizer.search(embedding, k=NUM_CANDIDATES)
     lat, lon = place.tolist()
     return {"lat": lat, "lon": lon, **said(fix)}
-
-
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)

@@ -66,9 +66,7 @@ def union_square(path: Path, *, own_is_there: bool) -> VectorSet:
         own_is_there: half of the queries, whose locations are in the database with all others.
             False makes cells of even rows and queries of odd rows, some 10 m from the nearest.
     """
-    with np.load(path) as file:
-        latlon = np.stack([file["lat"], file["lon"]], axis=1)
-        codes, embeddings = (_unit(file[f"mes_dgcnn2to3_{kind}_code"]) for kind in ("map", "image"))
+    latlon, codes, embeddings = read_union_square(path)
     cells = s2.cell_from_latlon(*latlon.T, level=26)
     order = np.argsort(cells)
     order = order if own_is_there else order[order % 2 == 0]
@@ -82,6 +80,14 @@ def union_square(path: Path, *, own_is_there: bool) -> VectorSet:
     return VectorSet(
         cells[order], codes[order], embeddings[asked], is_right, embeddings[tuning], row_of[tuning]
     )
+
+
+def read_union_square(path: Path) -> tuple[npt.NDArray[np.float64], Floats, Floats]:
+    """Return places (N, 2), their map codes and their panorama codes, row by row."""
+    with np.load(path) as file:
+        latlon = np.stack([file["lat"], file["lon"]], axis=1)
+        codes, embeddings = (_unit(file[f"mes_dgcnn2to3_{kind}_code"]) for kind in ("map", "image"))
+    return latlon, codes, embeddings
 
 
 def crops(path: Path, num_cells: int) -> VectorSet:

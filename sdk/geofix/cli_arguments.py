@@ -2,11 +2,14 @@
 
 import argparse
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from geofix.geo import LatLon
 from geofix.prior import Prior
+
+T = TypeVar("T")
 
 _WITH_NUMBERS = (
     "--prior",
@@ -55,43 +58,38 @@ def png(text: str) -> Path:
 
 def disk(text: str) -> Prior:
     """Read LAT,LON,RADIUS_M."""
-    lat, lon, radius_m = _numbers(text, "LAT,LON,RADIUS_M")
-    try:
-        return Prior.disk(lat, lon, radius_m=radius_m)
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"want LAT,LON,RADIUS_M, got {text!r}: {e}") from e
+    return _read(text, "LAT,LON,RADIUS_M", _disk)
 
 
 def gps(text: str) -> Prior:
     """Read LAT,LON,ACCURACY_M, a radius of 68 %."""
-    lat, lon, accuracy_m = _numbers(text, "LAT,LON,ACCURACY_M")
-    try:
-        return Prior.from_android(lat, lon, accuracy_m=accuracy_m)
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"want LAT,LON,ACCURACY_M, got {text!r}: {e}") from e
+    return _read(text, "LAT,LON,ACCURACY_M", _gps)
 
 
 def bbox(text: str) -> Prior:
     """Read SOUTH,WEST,NORTH,EAST."""
-    try:
-        return Prior.bbox(*_numbers(text, "SOUTH,WEST,NORTH,EAST"))
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"want SOUTH,WEST,NORTH,EAST, got {text!r}: {e}") from e
+    return _read(text, "SOUTH,WEST,NORTH,EAST", Prior.bbox)
 
 
 def place(text: str) -> LatLon:
     """Read LAT,LON."""
-    try:
-        return LatLon(*_numbers(text, "LAT,LON"))
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"want LAT,LON, got {text!r}: {e}") from e
+    return _read(text, "LAT,LON", LatLon)
 
 
-def _numbers(text: str, wanted: str) -> list[float]:
+def _disk(lat: float, lon: float, radius_m: float) -> Prior:
+    return Prior.disk(lat, lon, radius_m=radius_m)
+
+
+def _gps(lat: float, lon: float, accuracy_m: float) -> Prior:
+    return Prior.from_android(lat, lon, accuracy_m=accuracy_m)
+
+
+def _read(text: str, wanted: str, make: Callable[..., T]) -> T:
+    """Return what is made of as many numbers as are wanted."""
     try:
         numbers = [float(part) for part in text.split(",")]
+        if len(numbers) == wanted.count(",") + 1:
+            return make(*numbers)
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"want {wanted}, got {text!r}: {e}") from e
-    if len(numbers) != wanted.count(",") + 1:
-        raise argparse.ArgumentTypeError(f"want {wanted}, got {text!r}")
-    return numbers
+    raise argparse.ArgumentTypeError(f"want {wanted}, got {text!r}")

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-_ROUNDING = 1e-5  # more than sums of weights are off by, and less than a radius is widened for
+_DUST = 1e-5  # of the weight, which no radius reaches out for; sums of weights are less far off
 _TICKS = 4  # a square is 4 x 4 points
 
 Floats = npt.NDArray[np.float64]
@@ -36,10 +36,10 @@ def radii_m(
     reach = float(np.hypot(spread_m[:, 0], spread_m[:, 1]).max())
     radii: list[float | None] = []
     for share in shares:
-        if share > total + _ROUNDING:
+        if share > total + _DUST:
             radii.append(None)
             continue
-        wanted = min(share, total - _ROUNDING)  # the last dust of the weight may lie anywhere
+        wanted = min(share, total - _DUST)
         about = distance[np.searchsorted(mass[:-1], wanted)]
         begin = int(np.searchsorted(distance, about - 2 * reach, side="left"))
         end = int(np.searchsorted(distance, about + 2 * reach, side="right"))

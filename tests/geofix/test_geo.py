@@ -104,14 +104,7 @@ def test_the_width_of_bounds_goes_east(west: float, east: float, width: float) -
 
 
 def test_a_position_is_taken_apart_latitude_first() -> None:
-    lat, lon = LatLon(47.37, 8.54)
-    assert (lat, lon) == (47.37, 8.54)
-
-
-def test_a_place_is_a_latitude_and_a_longitude() -> None:
-    place = LatLon(47.37, 8.54)
-    lat, lon = place
+    lat, lon = place = LatLon(47.37, 8.54)
     assert (lat, lon) == (place[0], place[1]) == (47.37, 8.54)
-    assert place[-1] == 8.54
     with pytest.raises(IndexError):
         place[2]
