@@ -328,8 +328,8 @@ def _prior_gain(
         return None
     in_mode = np.flatnonzero(answer.in_mode)
     mode = _evidence(weighed.matches.scores[in_mode], calibration)
-    alone = mode - np.logaddexp(weighed.alone, elsewhere)
-    return math.log(max(answer.confidence, 1e-300)) - float(alone)
+    without_prior = mode - float(np.logaddexp(weighed.alone, elsewhere))
+    return math.log(max(answer.confidence, 1e-300)) - without_prior
 
 
 def _candidates(matches: Matches, answer: Posterior, k: int) -> tuple[Candidate, ...]:
